@@ -842,7 +842,8 @@ def describe_point(point: Place) -> dict[str, Any]:
     These values and the base's weights are enough to rebuild the weights of a `Point`. Trained weights cannot be
     rebuilt, so a checkpoint is described by its digest alone. Examples:
     `{"noise": "philox4x32-10-box-muller-1", "kind": "iid", "amplitudes": {"42": 0.001}}`,
-    `{"checkpoint": "83deaa83..."}`. A point around a centre also has the steps to the centre, such as
+    `{"checkpoint": "83deaa83..."}`. Noise that has a scale or a mask of modules also has these, such as
+    `"modules": "mlp"`. A point around a centre also has the steps to the centre, such as
     `"centre": [{"7": 0.002, "9": -0.001}, {"12": 0.003}]`. If they begin at a checkpoint, its digest comes apart, as
     `"start": "83deaa83..."`.
     """
@@ -851,7 +852,7 @@ def describe_point(point: Place) -> dict[str, Any]:
     *centre, amplitudes = (
         {str(seed): a for seed, a in step.amplitudes.items()} for step in point.steps if isinstance(step, Point)
     )
-    found: dict[str, Any] = {"noise": NOISE_VERSION, "kind": point.noise, "amplitudes": amplitudes}
+    found: dict[str, Any] = {"noise": NOISE_VERSION, **point.noise.described, "amplitudes": amplitudes}
     if isinstance(point.steps[0], Checkpoint):
         found["start"] = point.steps[0].digest
     return found | ({"centre": centre} if centre else {})

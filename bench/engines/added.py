@@ -22,7 +22,8 @@ from transformers.pytorch_utils import Conv1D
 
 from bench.engines.groups import TERMS
 from bench.models.linear import adaptable_layers
-from bench.weights.lowrank import factors
+from bench.weights.layout import Layout
+from bench.weights.lowrank import displacement_factors
 from bench.weights.points import Point
 
 
@@ -38,9 +39,11 @@ class AddedProducts:
 
     Args:
         model: Model in float32 whose layers are called with all tokens of a pass.
+        layout: Its layout.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, layout: Layout) -> None:
+        self._layout = layout
         self._layers = {name: model.get_submodule(name) for name in adaptable_layers(model)}
         inside = {id(layer) for layer in self._layers.values()}
         # A module with a forward pass of its own for speed computes its layers' products without calling them.
@@ -80,11 +83,12 @@ class AddedProducts:
         owners = [i for i, each in enumerate(displacements) for _ in range(each.rank)]
         assert len(owners) <= TERMS
         self._columns = torch.tensor(owners + [-1] * (TERMS - len(owners)), device=self._device)
-        self._factors = {name: self._side_by_side(name, layer, displacements) for name, layer in self._layers.items()}
-        own = {layer: vars(layer).get("forward") for layer in self._layers.values()}
+        self._factors = self._side_by_side(displacements)
+        layers = {name: self._layers[name] for name in self._factors}  # others are not within the mask of the noise
+        own = {layer: vars(layer).get("forward") for layer in layers.values()}
         try:
             with self._unfused():
-                for name, layer in self._layers.items():
+                for name, layer in layers.items():
                     layer.forward = partial(self._forward, name, layer.forward)
                 yield
         finally:
@@ -97,6 +101,11 @@ class AddedProducts:
         """Whether layers add displacements now."""
         return bool(self._factors)
 
+    @property
+    def computed(self) -> int:
+        """Multiply-adds that the layers now add to each token, those of factors filled up with zeros included."""
+        return sum(inner.numel() + outer.numel() for inner, outer in self._factors.values())
+
     def choose(self, owners: Tensor) -> None:
         """Set the displacement of each token of the next pass, by its number [tokens]."""
         self._mask = (owners[:, None] == self._columns[None]).float()
@@ -108,24 +117,23 @@ class AddedProducts:
         product.view(-1, product.shape[-1]).addmm_(thin, outer)
         return product
 
-    def _side_by_side(self, name: str, layer: nn.Module, displacements: Sequence[Point]) -> _Factors:
-        weight: Any = layer.weight
-        shape = (int(weight.shape[0]), int(weight.shape[1]))
-        lefts, rights = [], []
+    def _side_by_side(self, displacements: Sequence[Point]) -> dict[str, _Factors]:
+        """Return the factors of all displacements in each layer that one of them moves, by the layer's name."""
+        found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        first = 0
         for each in displacements:
-            amplitudes = np.array([list(each.amplitudes.values())], dtype=np.float32)
-            found = factors(
-                tuple(each.amplitudes), amplitudes, f"{name}.weight", shape, each.noise, 0, shape[0] * shape[1]
-            )
-            lefts.append(found.left[0])
-            rights.append(found.right)
-        left, right = (self._filled(parts) for parts in (lefts, rights))
-        inner, outer = (left, right) if isinstance(layer, Conv1D) else (right, left)
-        return _Factors(inner.T.contiguous(), outer.contiguous())
+            terms = slice(first, first + each.rank)
+            for matrix, (left, right, _) in displacement_factors(each, self._layout):
+                name = matrix.removesuffix(".weight")
+                inner, outer = (left[0], right) if isinstance(self._layers[name], Conv1D) else (right, left[0])
+                if name not in found:
+                    found[name] = _zeros(inner.shape[1]), _zeros(outer.shape[1])
+                found[name][0][terms], found[name][1][terms] = inner, outer
+            first = terms.stop
+        return {name: self._factors_of(inner.T, outer) for name, (inner, outer) in found.items()}
 
-    def _filled(self, parts: list[np.ndarray]) -> Tensor:
-        rows = np.concatenate(parts)
-        return torch.from_numpy(np.pad(rows, ((0, TERMS - len(rows)), (0, 0)))).to(self._device)
+    def _factors_of(self, inner: np.ndarray, outer: np.ndarray) -> _Factors:
+        return _Factors(*(torch.from_numpy(np.ascontiguousarray(each)).to(self._device) for each in (inner, outer)))
 
     @contextmanager
     def _unfused(self) -> Iterator[None]:
@@ -140,10 +148,14 @@ class AddedProducts:
                 module.forward = forward
 
 
-def added_products(model: PreTrainedModel) -> AddedProducts | None:
+def added_products(model: PreTrainedModel, layout: Layout) -> AddedProducts | None:
     """Return what adds displacements in a model's products; None if its layers cannot tell tokens apart."""
-    added = AddedProducts(model)
+    added = AddedProducts(model, layout)
     return added if added.serves(model) else None
+
+
+def _zeros(size: int) -> np.ndarray:
+    return np.zeros((TERMS, size), dtype=np.float32)
 
 
 def _restore(layer: nn.Module, forward: Any) -> None:

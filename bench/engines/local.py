@@ -20,6 +20,7 @@ from bench.errors import BenchError, Refused, shown
 from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import full_disk_as_os_error
+from bench.weights.layout import Layout
 from bench.weights.points import Point
 from tasks.interface import EndRule, PromptStyle
 from tasks.thoughts import answer_start
@@ -97,8 +98,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
 
     profile: ComputeProfile
     digest: str
-    matrix_weights: int
-    factor_weights: int
+    layout: Layout
     most_terms: int = 0
     vocabulary: int
     positions: int | None

@@ -148,7 +148,7 @@ class VllmEngine(LocalEngine[int]):
         try:
             self.digest: str
             opened = self._vllm.collective_rpc("bench_open", args=(model, chosen))[0]
-            self.digest, self.matrix_weights, self.factor_weights = opened
+            self.digest, self.layout = opened
             probed = probe(self.vocabulary, max_model_len - 1)
             scale = self._vllm.collective_rpc("bench_scale")[0]
             off = error_of_moves(lambda place: self._both_at(place, probed), scale, TOLERANCE[chosen])

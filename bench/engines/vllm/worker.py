@@ -16,11 +16,12 @@ import torch
 
 from bench.engines.interface import TokenIds
 from bench.models.digest import digest
-from bench.models.linear import adaptable_matrices
 from bench.models.opening import open_model, save_model
-from bench.models.tensors import as_filed, factor_weights, held, matrix_weights, movable
+from bench.models.tensors import as_filed, held, movable
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
+from bench.weights.layers import layout_of
+from bench.weights.layout import Layout
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
 
@@ -33,15 +34,15 @@ class WorkerWeights:
     model_runner: Any
     vllm_config: Any
 
-    def bench_open(self, folder: str, dtype: str) -> tuple[str, int, int]:
-        """Load the checkpoint, and return its digest, matrix_weights and factor_weights, as in `Engine`."""
+    def bench_open(self, folder: str, dtype: str) -> tuple[str, Layout]:
+        """Load the checkpoint, and return its digest and layout."""
         _leave_classes_usable(self.vllm_config)
         self.bench_model = open_model(Path(folder), dtype).to(self.device).eval()
         parameters, self.bench_tensors = movable(self.bench_model), held(self.bench_model)
+        layout = layout_of(self.bench_model)
         self.bench_model.requires_grad_(False)
-        matrices = adaptable_matrices(self.bench_model)
-        self.bench_space = WeightSpace(parameters, tensors=self.bench_tensors, matrices=matrices)
-        return digest(self.bench_tensors), matrix_weights(parameters), factor_weights(parameters, matrices)
+        self.bench_space = WeightSpace(parameters, tensors=self.bench_tensors, layout=layout)
+        return digest(self.bench_tensors), layout
 
     def bench_measure(self, place: Place) -> Move | None:
         """Return the move from the base to a point or checkpoint. See `WeightSpace.measure`."""

@@ -19,6 +19,7 @@ from bench.engines.interface import Job, Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.models.source import resolve
 from bench.records.schema import find_runs, read_result
+from bench.weights.noise import Noise
 from bench.weights.points import Point
 from tasks.addition import Addition
 
@@ -110,8 +111,9 @@ def test_the_products_of_each_candidate_are_billed_per_token(engine, prompts):
     for kind, rank in (("lowrank", 1), ("lowrank-4", 4)):
         (_, work), *_ = together(engine, asked(prompts, candidates(3, kind)))
         tokens = work.prefill_tokens + work.decode_tokens
-        assert work.products == rank * engine.factor_weights * tokens > 0
-        assert work.padded_products == TERMS * engine.factor_weights * work.padded_tokens  # filled up with zeros
+        each = engine.layout.noise_values(Noise("lowrank"))
+        assert work.products == rank * each * tokens > 0
+        assert work.padded_products == TERMS * each * work.padded_tokens  # filled up with zeros
         assert work.evaluations == len(prompts)
 
 
