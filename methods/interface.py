@@ -39,7 +39,7 @@ from bench.records.files import write_atomically
 from bench.seeds import derive
 from bench.settings import is_later, setting, strict_numbers
 from bench.weights.checkpoint import Checkpoint, Place, open_checkpoint
-from bench.weights.noise import NOISE_VERSION
+from bench.weights.noise import NOISE_VERSION, Noise
 from bench.weights.points import Point
 from methods.space import Choices, Dimension, Space
 from tasks.interface import DEFAULT_PROMPT, Message, Score, TaskTraits, Vote
@@ -114,6 +114,14 @@ class MethodConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     retired: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def drawn(self) -> Noise | None:
+        """Noise that the seeds of the method's points stand for; None if it draws none, or plain noise alone.
+
+        Before a run, the harness checks that the model has tensors which this noise moves.
+        """
+        return None
 
     @model_validator(mode="before")
     @classmethod

@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place, read_checkpoint, read_trained
 from bench.weights.current_point import CurrentPoint
-from bench.weights.layout import Layout, TensorLayout
+from bench.weights.layout import LAYER_KINDS, Layout, TensorLayout
 from bench.weights.noise import Noise, stream_keys
 from bench.weights.points import Point, steps_between
 from bench.weights.slices import SLICE, Directions, FullRank, LowRank, Slice, slices_of
@@ -207,11 +207,21 @@ class WeightSpace:
         self._each(work)
         norm, survived, inner = (math.fsum(part[i] for part in sums) for i in range(3))
         cosine = inner / math.sqrt(norm * survived) if survived else 0.0
+        squares: dict[str, list[float]] = {}
+        for part, found in zip(self._slices, sums, strict=True):
+            squares.setdefault(part.name, []).append(found[0])
+        tensors = self._layout.tensors
+        untouched = sum(tensors[name].size for name, parts in squares.items() if not any(parts))
+        kinds = {kind: [n for n in squares if tensors[n].kind == kind] for kind in LAYER_KINDS}
+        energies = {kind: math.fsum(x for n in names for x in squares[n]) for kind, names in kinds.items() if names}
+        values_in_all = sum(part.size for part in self._slices)
         return Move(
             norm=_six_digits(math.sqrt(norm)),
             survived=_six_digits(math.sqrt(survived)),
             cosine=_six_digits(min(1.0, max(-1.0, cosine))) if norm else None,
-            changed=_six_digits(sum(part[3] for part in sums) / sum(part.size for part in self._slices)),
+            changed=_six_digits(sum(part[3] for part in sums) / values_in_all),
+            untouched=_six_digits(untouched / values_in_all),
+            energy={kind: _six_digits(energy / norm) for kind, energy in energies.items()} if norm else {},
         )
 
     def _around(self, centre: Sequence[Place]) -> list[Slice]:
