@@ -63,7 +63,7 @@ def row_name(result: Result, row: Row) -> str:
 
 
 def statements(rows: Sequence[tuple[str, Row]]) -> list[str]:
-    """Return the sentences on the rows of a run: comparisons with the base, moves, pass@k, cut answers, and thoughts."""
+    """Return the sentences on the rows of a run: comparisons with the base, moves, pass@k, cut answers, thoughts."""
     return [*comparisons(rows), *moves(rows), *coverages(rows), *truncations(rows), *thoughts(rows)]
 
 
