@@ -156,6 +156,29 @@ def test_other_families_answer_as_with_moved_weights(family, tmp_path):
     assert len({tuple(answers) for answers, _ in mixed}) > 2
 
 
+@pytest.mark.parametrize(
+    "noise",
+    [Noise("lowrank", modules="mlp"), Noise("lowrank-2", "modular"), Noise("lowrank", "modular", r"layers\.1\..*proj")],
+    ids=str,
+)
+def test_masks_and_scales_give_the_answers_of_moved_weights(engine, prompts, noise):
+    jobs = asked(prompts, candidates(8, noise))
+    mixed = together(engine, jobs)
+    assert texts(mixed) == texts(alone(engine, jobs)) == texts(moved(engine, jobs))
+    assert len({tuple(answers) for answers, _ in mixed}) > 2
+    rows_and_columns = sum(map(sum, engine.layout.matrices(noise).values()))
+    for _, work in mixed:
+        tokens = work.prefill_tokens + work.decode_tokens
+        assert work.products == noise.rank * rows_and_columns * tokens
+        assert work.padded_products == TERMS * rows_and_columns * work.padded_tokens
+
+
+def test_candidates_of_several_noises_may_share_a_batch(engine, prompts):
+    noises = ["lowrank", Noise("lowrank", modules="mlp"), Noise("lowrank-2", "modular", "attention")]
+    jobs = [job for noise in noises for job in asked(prompts, candidates(2, noise))]
+    assert texts(together(engine, jobs)) == texts(moved(engine, jobs))
+
+
 def run(folder: Path, *options: str):
     arguments = [
         "run",
