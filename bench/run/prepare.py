@@ -35,7 +35,7 @@ from bench.run.sampling import unsupported_reason
 from bench.run.thinking import check_thinking
 from bench.run.tuning import ruleset
 from bench.strategy import Strategy, run_strategy
-from bench.weights.noise import NOISE_VERSION, Noise
+from bench.weights.noise import NOISE_VERSION, PLAIN, Noise
 from methods.interface import Method, MethodConfig
 from tasks.interface import Task, TaskTraits
 
@@ -211,7 +211,7 @@ def prepare(
         from bench.models.opening import check_opens, open_config
 
         check_opens(checkpoint, model.provenance.sha256, config.prompt)
-        if settings.drawn is not None:
+        if settings.drawn is not None and settings.drawn != PLAIN:
             _check_moves(settings.drawn, checkpoint)
         for name, found in models.items():
             with _naming_setting(method, name):  # it reads token ids, not conversations

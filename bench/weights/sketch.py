@@ -44,6 +44,7 @@ def sketch(seeds: Sequence[int], layout: Layout, dimensions: int, *, noise: Nois
 
     scales = layout.scales(noise)
     sizes = {name: layout.tensors[name].size for name in scales}
+    matrices = {} if noise.rank is None else layout.matrices(noise)
     total = np.zeros((dimensions, len(seeds)))
     for name, size in sizes.items():
         rng = np.random.default_rng(derive("sketch", dimensions, name))
@@ -59,8 +60,7 @@ def sketch(seeds: Sequence[int], layout: Layout, dimensions: int, *, noise: Nois
                 if noise.rank is None:
                     noise_numba.sums(stream_keys(group, name, noise.kind), alone, start, drawn)
                 else:
-                    shape = layout.matrices(noise)[name]
-                    parts = factors(group, alone, name, shape, noise.kind, start, count)
+                    parts = factors(group, alone, name, matrices[name], noise.kind, start, count)
                     noise_numba.outer_sums(*parts, drawn)
                 total[:, low : low + len(group)] += project @ drawn.T
     return total.T / np.sqrt(sum(sizes.values()))
