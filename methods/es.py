@@ -45,10 +45,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from bench.errors import Refused
 from bench.seeds import derive
 from bench.settings import setting
-from bench.weights.noise import NoiseKind
 from bench.weights.points import Point, combine
-from methods.interface import Artifact, Context, Dimension, Method, MethodConfig, Plan, PlanLine, SingleModel
-from methods.search.population import noise_setting, score_population
+from methods.interface import Artifact, Context, Dimension, Method, Plan, PlanLine, SingleModel
+from methods.search.population import NoiseConfig, score_population
 from methods.space import Space
 from tasks.interface import TaskTraits
 
@@ -62,7 +61,7 @@ MIN_CANDIDATES = 5
 PAPER = "arXiv 2509.24372"
 
 
-class EsConfig(MethodConfig):
+class EsConfig(NoiseConfig):
     """Settings of ES."""
 
     population: Annotated[int, Field(ge=2)] = setting(
@@ -86,7 +85,6 @@ class EsConfig(MethodConfig):
         "Whether the perturbations are drawn in pairs of opposite sign, as in arXiv 2511.16652.",
         source=PAPER,
     )
-    noise: NoiseKind = noise_setting()
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ class Es(Method):
         return theta.step(update)
 
     def _sampler(self, seed: int, iteration: int) -> Callable[[int], Point]:
-        sigma, noise = self.config.sigma, self.config.noise
+        sigma, noise = self.config.sigma, self.config.drawn
 
         def draw(index: int) -> Point:
             if self.config.antithetic:

@@ -39,7 +39,7 @@ from bench.records.files import write_atomically
 from bench.seeds import derive
 from bench.settings import is_later, setting, strict_numbers
 from bench.weights.checkpoint import Checkpoint, Place, open_checkpoint
-from bench.weights.noise import NOISE_VERSION
+from bench.weights.noise import NOISE_VERSION, Noise
 from bench.weights.points import Point
 from methods.space import Choices, Dimension, Space
 from tasks.interface import DEFAULT_PROMPT, Message, Score, TaskTraits, Vote
@@ -114,6 +114,14 @@ class MethodConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     retired: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def drawn(self) -> Noise | None:
+        """Noise that the seeds of the method's points stand for; None if it draws none, or plain noise alone.
+
+        Before a run, the harness checks that the model has tensors which this noise moves.
+        """
+        return None
 
     @model_validator(mode="before")
     @classmethod
@@ -842,7 +850,8 @@ def describe_point(point: Place) -> dict[str, Any]:
     These values and the base's weights are enough to rebuild the weights of a `Point`. Trained weights cannot be
     rebuilt, so a checkpoint is described by its digest alone. Examples:
     `{"noise": "philox4x32-10-box-muller-1", "kind": "iid", "amplitudes": {"42": 0.001}}`,
-    `{"checkpoint": "83deaa83..."}`. A point around a centre also has the steps to the centre, such as
+    `{"checkpoint": "83deaa83..."}`. Noise that has a scale or a mask of modules also has these, such as
+    `"modules": "mlp"`. A point around a centre also has the steps to the centre, such as
     `"centre": [{"7": 0.002, "9": -0.001}, {"12": 0.003}]`. If they begin at a checkpoint, its digest comes apart, as
     `"start": "83deaa83..."`.
     """
@@ -851,7 +860,7 @@ def describe_point(point: Place) -> dict[str, Any]:
     *centre, amplitudes = (
         {str(seed): a for seed, a in step.amplitudes.items()} for step in point.steps if isinstance(step, Point)
     )
-    found: dict[str, Any] = {"noise": NOISE_VERSION, "kind": point.noise, "amplitudes": amplitudes}
+    found: dict[str, Any] = {"noise": NOISE_VERSION, **point.noise.described, "amplitudes": amplitudes}
     if isinstance(point.steps[0], Checkpoint):
         found["start"] = point.steps[0].digest
     return found | ({"centre": centre} if centre else {})

@@ -22,10 +22,9 @@ from bench.errors import Refused
 from bench.seeds import derive
 from bench.settings import setting
 from bench.weights.cloud import MIN_CANDIDATES, halve, halve_examples, make_cloud
-from bench.weights.noise import NoiseKind
 from bench.weights.points import Point, combine
-from methods.interface import Artifact, Context, Method, MethodConfig, Plan, PlanLine, SingleModel
-from methods.search.population import Candidate, Several, noise_setting, score_population
+from methods.interface import Artifact, Context, Method, Plan, PlanLine, SingleModel
+from methods.search.population import Candidate, NoiseConfig, Several, score_population
 from tasks.interface import TaskTraits
 
 MIN_EXAMPLES = 8
@@ -33,7 +32,7 @@ STEP_SLACK = 1.25
 """FLOPs reserved per step, relative to the base's, because a perturbed model may give longer answers."""
 
 
-class LandscapeConfig(MethodConfig):
+class LandscapeConfig(NoiseConfig):
     """Settings of the landscape."""
 
     sigmas: Several[PositiveFloat] = setting(
@@ -51,7 +50,6 @@ class LandscapeConfig(MethodConfig):
     population: PositiveInt | None = setting(
         None, "Number of candidates; null: as many as the budget buys.", source="our choice: the budget decides"
     )
-    noise: NoiseKind = noise_setting()
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ class Landscape(Method):
 
         def draw(index: int) -> Point:
             seed = derive(context.seed, self.name, "population", index)
-            return Point({seed: sigmas[index % len(sigmas)]}, self.config.noise)
+            return Point({seed: sigmas[index % len(sigmas)]}, self.config.drawn)
 
         reserve = int(STEP_SLACK * len(sigmas) * base.flops)
         budget = context.remaining - reserve

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from bench.errors import Refused, UsageError, os_reason, usage_error
 from bench.records.files import write_atomically
 from bench.settings import setting
-from bench.weights.noise import NOISE_VERSION, NoiseKind
+from bench.weights.noise import NOISE_VERSION, Noise, NoiseKind, NoiseModules, NoiseScale
 from bench.weights.points import Point
 from methods.interface import (
     Artifact,
@@ -39,7 +39,6 @@ from methods.interface import (
     Dimension,
     Evaluation,
     Method,
-    MethodConfig,
     Plan,
     PlanLine,
     SingleModel,
@@ -47,9 +46,9 @@ from methods.interface import (
 from methods.search.population import (
     MIN_EXAMPLES,
     Candidate,
+    NoiseConfig,
     Several,
     balanced_examples,
-    noise_setting,
     perturbation,
     ranking,
     score_population,
@@ -62,7 +61,7 @@ from tasks.interface import TaskTraits, Vote
 PAPER = "arXiv 2603.12228"
 
 
-class RandOptConfig(MethodConfig):
+class RandOptConfig(NoiseConfig):
     """Settings of RandOpt."""
 
     population: PositiveInt | None = setting(
@@ -102,7 +101,6 @@ class RandOptConfig(MethodConfig):
         source="measured here (docs/ablations.md): a race loses 0.1 to 0.2 points and needs 26 to 71 % of the "
         "evaluations",
     )
-    noise: NoiseKind = noise_setting()
 
 
 @dataclass(frozen=True)
@@ -185,6 +183,8 @@ class Ensemble(Artifact):
     def save(self, deployment: Deployment, folder: Path) -> None:
         """Write members.json: the base's digest, the noise version and the amplitudes of each member by seed.
 
+        A member whose noise has a scale or a mask of modules also has these, such as `"modules": "mlp"`.
+
         Example:
             ```json
             {"base": "83deaa83...", "noise": "philox4x32-10-box-muller-1",
@@ -194,9 +194,11 @@ class Ensemble(Artifact):
         content = _EnsembleFile(
             base=deployment.base_digest(),
             noise=NOISE_VERSION,
-            members=tuple(_Member(kind=point.noise, amplitudes=dict(point.amplitudes)) for point in self.members),
+            members=tuple(
+                _Member(**point.noise.described, amplitudes=dict(point.amplitudes)) for point in self.members
+            ),
         )
-        write_atomically(folder / "members.json", content.model_dump_json(indent=1) + "\n")
+        write_atomically(folder / "members.json", content.model_dump_json(indent=1, exclude_unset=True) + "\n")
 
     @classmethod
     def load(cls, folder: Path, base: str) -> Self:
@@ -222,14 +224,20 @@ class Ensemble(Artifact):
                 raise Refused(
                     f"{path}: saved for {name} {saved}, but this run has {wanted}; the ensemble cannot be rebuilt"
                 )
-        return cls(tuple(Point(member.amplitudes, member.kind) for member in content.members))
+        return cls(tuple(Point(member.amplitudes, member.noise) for member in content.members))
 
 
 class _Member(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: NoiseKind
+    scale: NoiseScale = "plain"
+    modules: NoiseModules = "all"
     amplitudes: dict[int, float]
+
+    @property
+    def noise(self) -> Noise:
+        return Noise(self.kind, self.scale, self.modules)
 
 
 class _EnsembleFile(BaseModel):
@@ -281,7 +289,7 @@ class RandOpt(Method):
         evaluations = round(context.budget / context.evaluation_flops)
         schedule = make_schedule(evaluations, context.task.sizes["support"], config)
 
-        draw = partial(perturbation, context.seed, config.sigmas, noise=config.noise)
+        draw = partial(perturbation, context.seed, config.sigmas, noise=config.drawn)
         name, examples, budget = "population", range(schedule.examples), context.remaining
         if config.racing:
             racing = Racing(lambda size: min(size, schedule.top_k[-1]), config.confidence, self._values)

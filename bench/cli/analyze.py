@@ -83,7 +83,7 @@ def _sketched(result: Result, population: Population, dimensions: int) -> Any:
     """Return sketches of the candidates' noise directions, computed from the base model of the run."""
     from bench.errors import Refused
     from bench.models.source import resolve
-    from bench.weights.sketch import matrix_shapes, sketch, weight_sizes
+    from bench.weights.sketch import layout_of_checkpoint, sketch
 
     model = resolve(result.config.model).prepare()
     if result.model and model.provenance.sha256 != result.model.fingerprint:
@@ -91,13 +91,14 @@ def _sketched(result: Result, population: Population, dimensions: int) -> Any:
             f"--dimensions {dimensions}: the run used another version of {result.config.model} than the one on this "
             "machine; use --dimensions 0"
         )
-    sizes = weight_sizes(model.path)
+    layout = layout_of_checkpoint(model.path)
     assert population.seeds is not None
+    weights = sum(layout.tensors[name].size for name in layout.scales(population.noise))
     say(
-        f"projecting {len(population.seeds)} candidates of {sum(sizes.values()):,} weights to {dimensions} dimensions",
+        f"projecting {len(population.seeds)} candidates of {weights:,} weights to {dimensions} dimensions",
         err=True,
     )
-    return sketch(population.seeds, sizes, dimensions, noise=population.noise, matrices=matrix_shapes(model.path))
+    return sketch(population.seeds, layout, dimensions, noise=population.noise)
 
 
 @analyze.command()
@@ -179,9 +180,10 @@ def _parameters(model: str) -> int | None:
         require_libraries("transformers")
         from bench.models.multimodal import meta_model
         from bench.models.opening import config_of
-        from bench.models.tensors import matrix_weights, movable
+        from bench.weights.layers import layout_of
+        from bench.weights.noise import PLAIN
 
-        return matrix_weights(movable(meta_model(config_of(given, f"{source.label}, config.json"))))
+        return layout_of(meta_model(config_of(given, f"{source.label}, config.json"))).noise_values(PLAIN)
     except BenchError:
         return None
 

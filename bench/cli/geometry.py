@@ -111,9 +111,7 @@ def _measure(
         around = Neighbourhood(artifacts[0].result, scratch)
         weights = {"base": around.base}
         for number, each in enumerate(artifacts):
-            weights[each.name] = adapted_weights(
-                each, around.base, around.kinds, around.matrices, scratch / str(number)
-            )
+            weights[each.name] = adapted_weights(each, around.base, around.layout, scratch / str(number))
     measured = _Measured(around, artifacts, own, others, weights, display)
     moves, cosines, size = measured.moves()
     drifts, lines = tuple(measured.drifts()), tuple(measured.lines(along))
@@ -175,13 +173,14 @@ class _Measured:
         from reports.analysis.geometry import MoveSums
 
         sums = MoveSums(len(self._artifacts))
-        with self._display.stage("moves", len(self._around.kinds)) as stage:
-            for name, kind in self._around.kinds.items():
+        tensors = self._around.layout.tensors
+        with self._display.stage("moves", len(tensors)) as stage:
+            for name, tensor in tensors.items():
                 one, *others = (
                     weights[name].float().cpu().numpy().reshape(-1)
                     for weights in (self._around.base, *(self._weights[each.name] for each in self._artifacts))
                 )
-                sums.add(kind, one, others)
+                sums.add(tensor.kind, one, others)
                 stage.advance(steps=1)
         found = tuple(
             sums.move(i, each.name, each.result.id, self._tasks[self._own[each.name]].task.name)

@@ -9,7 +9,7 @@ sums in one order however many candidates there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,7 +22,8 @@ from transformers.pytorch_utils import Conv1D
 
 from bench.engines.groups import TERMS
 from bench.models.linear import adaptable_layers
-from bench.weights.lowrank import Floats, factors
+from bench.weights.layout import Layout
+from bench.weights.lowrank import Floats, displacement_factors
 from bench.weights.points import Point
 
 
@@ -38,9 +39,11 @@ class AddedProducts:
 
     Args:
         model: Model in float32 whose layers are called with all tokens of a pass.
+        layout: Its layout.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, layout: Layout) -> None:
+        self._layout = layout
         self._layers = {name: model.get_submodule(name) for name in adaptable_layers(model)}
         inside = {id(layer) for layer in self._layers.values()}
         # A module with a forward pass of its own for speed computes its layers' products without calling them.
@@ -80,11 +83,12 @@ class AddedProducts:
         owners = [i for i, each in enumerate(displacements) for _ in range(each.rank)]
         assert len(owners) <= TERMS
         self._columns = torch.tensor(owners + [-1] * (TERMS - len(owners)), device=self._device)
-        self._factors = {name: self._side_by_side(name, layer, displacements) for name, layer in self._layers.items()}
-        own = {layer: vars(layer).get("forward") for layer in self._layers.values()}
+        self._factors = self._side_by_side(displacements)
+        layers = {name: self._layers[name] for name in self._factors}  # others are not within the mask of the noise
+        own = {layer: vars(layer).get("forward") for layer in layers.values()}
         try:
             with self._unfused():
-                for name, layer in self._layers.items():
+                for name, layer in layers.items():
                     layer.forward = partial(self._forward, name, layer.forward)
                 yield
         finally:
@@ -97,6 +101,11 @@ class AddedProducts:
         """Whether layers add displacements now."""
         return bool(self._factors)
 
+    @property
+    def computed(self) -> int:
+        """Multiply-adds that the layers now add to each token, those of factors filled up with zeros included."""
+        return sum(inner.numel() + outer.numel() for inner, outer in self._factors.values())
+
     def choose(self, owners: Tensor) -> None:
         """Set the displacement of each token of the next pass, by its number [tokens]."""
         self._mask = (owners[:, None] == self._columns[None]).float()
@@ -108,13 +117,21 @@ class AddedProducts:
         product.view(-1, product.shape[-1]).addmm_(thin, outer)
         return product
 
-    def _side_by_side(self, name: str, layer: nn.Module, displacements: Sequence[Point]) -> _Factors:
-        inner, outer = zip(*(thin_factors(name, layer, each) for each in displacements), strict=True)
-        return _Factors(self._filled(inner).T.contiguous(), self._filled(outer).contiguous())
+    def _side_by_side(self, displacements: Sequence[Point]) -> dict[str, _Factors]:
+        """Return the factors of all displacements in each layer that one of them moves, by the layer's name."""
+        found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        first = 0
+        for each in displacements:
+            terms = slice(first, first + each.rank)
+            for name, inner, outer in thin_factors(self._layers, self._layout, each):
+                if name not in found:
+                    found[name] = _zeros(inner.shape[1]), _zeros(outer.shape[1])
+                found[name][0][terms], found[name][1][terms] = inner, outer
+            first = terms.stop
+        return {name: self._factors_of(inner.T, outer) for name, (inner, outer) in found.items()}
 
-    def _filled(self, parts: Sequence[Floats]) -> Tensor:
-        rows = np.concatenate(parts)
-        return torch.from_numpy(np.pad(rows, ((0, TERMS - len(rows)), (0, 0)))).to(self._device)
+    def _factors_of(self, inner: np.ndarray, outer: np.ndarray) -> _Factors:
+        return _Factors(*(torch.from_numpy(np.ascontiguousarray(each)).to(self._device) for each in (inner, outer)))
 
     @contextmanager
     def _unfused(self) -> Iterator[None]:
@@ -129,29 +146,31 @@ class AddedProducts:
                 module.forward = forward
 
 
-def added_products(model: PreTrainedModel) -> AddedProducts | None:
+def added_products(model: PreTrainedModel, layout: Layout) -> AddedProducts | None:
     """Return what adds displacements in a model's products; None if its layers cannot tell tokens apart."""
-    added = AddedProducts(model)
+    added = AddedProducts(model, layout)
     return added if added.serves(model) else None
 
 
-def thin_factors(name: str, layer: nn.Module, displacement: Point) -> tuple[Floats, Floats]:
-    """Return the factors of a displacement in a layer: of its inputs [terms, inputs] and outputs [terms, outputs].
+def thin_factors(
+    layers: Mapping[str, nn.Module], layout: Layout, displacement: Point
+) -> Iterator[tuple[str, Floats, Floats]]:
+    """Yield each layer that a displacement moves, with its factors: of inputs [terms, inputs], outputs [terms, outputs].
 
-    The factors of outputs are multiplied by the amplitudes.
+    The factors that the noise's amplitudes multiply are those of the weight's rows.
 
     Args:
-        name: Name of the layer in the model.
-        layer: The linear layer.
+        layers: Linear layers by name.
+        layout: Layout of the model.
         displacement: Displacement of low-rank noise.
     """
-    weight: Any = layer.weight
-    shape = (int(weight.shape[0]), int(weight.shape[1]))
-    amplitudes = np.array([list(displacement.amplitudes.values())], dtype=np.float32)
-    seeds, size = tuple(displacement.amplitudes), shape[0] * shape[1]
-    found = factors(seeds, amplitudes, f"{name}.weight", shape, displacement.noise, 0, size)
-    left, right = found.left[0], found.right
-    return (left, right) if isinstance(layer, Conv1D) else (right, left)
+    for matrix, (left, right, _) in displacement_factors(displacement, layout):
+        name = matrix.removesuffix(".weight")
+        yield (name, left[0], right) if isinstance(layers[name], Conv1D) else (name, right, left[0])
+
+
+def _zeros(size: int) -> np.ndarray:
+    return np.zeros((TERMS, size), dtype=np.float32)
 
 
 def _restore(layer: nn.Module, forward: Any) -> None:

@@ -24,6 +24,7 @@ from bench.engines.openai_client import Client, Reply
 from bench.errors import Refused, shown
 from bench.records.rows import Move
 from bench.weights.checkpoint import Place
+from bench.weights.layout import Layout
 from bench.weights.points import Point
 from tasks.interface import EndRule, Message, PromptStyle
 from tasks.thoughts import answer_of, answer_start
@@ -64,7 +65,8 @@ class EndpointEngine:
         BenchError: If the server does not answer: see `bench.engines.openai_client.Client.ask`.
     """
 
-    matrix_weights = factor_weights = most_terms = 0
+    layout = Layout({})
+    most_terms = 0
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from bench.compute.meter import Meter
 from bench.compute.profile import ComputeProfile
 from bench.records.rows import Move
 from bench.weights.checkpoint import Place
+from bench.weights.layout import Layout
 from bench.weights.points import Point
 from tasks.interface import EndRule, Message, PromptStyle
 
@@ -125,8 +126,7 @@ class Engine(Protocol):
     Attributes:
         profile: Costs of the model, from which FLOPs are computed.
         digest: Identity of the base weights.
-        matrix_weights: Number of weights in matrices and larger tensors; a tied one counts once.
-        factor_weights: Number of rows and columns of the matrices that noise of low rank moves.
+        layout: Layout of the model: which tensors noise moves, and how many normals it draws for them.
         most_terms: Largest rank of a displacement that `generate` adds without a move; 0 if it adds none.
         settings: Backend, dtype, device type and batch size: everything besides weights, prompts and sampling that can
             change the text. Recorded, and checked when a run is resumed.
@@ -134,8 +134,7 @@ class Engine(Protocol):
 
     profile: ComputeProfile
     digest: str
-    matrix_weights: int
-    factor_weights: int
+    layout: Layout
     most_terms: int
     settings: dict[str, str | int]
 

@@ -22,6 +22,7 @@ from bench.errors import BenchError, Refused, shown
 from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import Place, full_disk_as_os_error
+from bench.weights.layout import Layout
 from bench.weights.points import Point
 from tasks.interface import EndRule, PromptStyle
 from tasks.thoughts import answer_start
@@ -99,8 +100,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
 
     profile: ComputeProfile
     digest: str
-    matrix_weights: int
-    factor_weights: int
+    layout: Layout
     most_terms: int = 0
     vocabulary: int
     positions: int | None
@@ -152,7 +152,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
         """Answer jobs with displacements in one batch, and book each to its own meter."""
         displacements = [job.added for job in jobs if job.added is not None]
         rows = [self._rows(job.prompts, job.sampling, job.end_rules, i) for i, job in enumerate(jobs)]
-        products = [each.rank * self.factor_weights for each in displacements]
+        products = [self.layout.values_of(each) for each in displacements]
         with self._adding(displacements):
             self._decode([row for part in rows for row in part], jobs[0].sampling, meters, products)
         return [[self._completion(row, job.sampling) for row in part] for job, part in zip(jobs, rows, strict=True)]

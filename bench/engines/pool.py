@@ -26,6 +26,7 @@ from bench.engines.interface import Arrived, Completion, Engine, Finish, Job, Sa
 from bench.engines.tokenizer import CheckpointTokenizer
 from bench.records.rows import Move
 from bench.weights.checkpoint import Place
+from bench.weights.layout import Layout
 from bench.weights.points import Point
 from tasks.interface import EndRule, Message, PromptStyle
 
@@ -69,20 +70,18 @@ def run_job(engine: Engine, job: Job, limit: int | None) -> JobResult:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """Description of an engine: profile, digest, weights and settings as in `bench.engines.interface.Engine`."""
+    """Description of an engine: profile, digest, layout and settings as in `bench.engines.interface.Engine`."""
 
     profile: ComputeProfile
     digest: str
-    matrix_weights: int
-    factor_weights: int
+    layout: Layout
     most_terms: int
     settings: dict[str, str | int]
 
     @classmethod
     def of(cls, engine: Engine) -> EngineInfo:
         """Return the description of an engine."""
-        weights = engine.matrix_weights, engine.factor_weights, engine.most_terms
-        return cls(engine.profile, engine.digest, *weights, engine.settings)
+        return cls(engine.profile, engine.digest, engine.layout, engine.most_terms, engine.settings)
 
 
 class Workers(Protocol):
@@ -121,8 +120,7 @@ class EnginePool:
     def __init__(self, tokenizer: CheckpointTokenizer, load: Callable[[], Engine], workers: Workers) -> None:
         described = workers.describe()
         self.profile, self.digest, self.settings = described.profile, described.digest, described.settings
-        self.matrix_weights, self.factor_weights = described.matrix_weights, described.factor_weights
-        self.most_terms = described.most_terms
+        self.layout, self.most_terms = described.layout, described.most_terms
         tokenizer.settings = described.settings
         self._tokenizer, self._load_here, self._workers = tokenizer, load, workers
         self._place: Place = Point()
@@ -293,7 +291,7 @@ class EnginePool:
     def _longest(self, job: Job) -> int:
         """Return the FLOPs of a job if every answer reaches max_new_tokens."""
         new = job.sampling.max_new_tokens
-        added = 0 if job.added is None else 2 * job.added.rank * self.factor_weights
+        added = 0 if job.added is None else 2 * self.layout.values_of(job.added)
         return sum(_flops_of(self.profile, len(p), new) + added * (len(p) + new) for p in job.prompts)
 
     def _flops(self, work: Work) -> int:

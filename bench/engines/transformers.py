@@ -36,12 +36,12 @@ from bench.engines.ragged import Pass as RaggedPass
 from bench.engines.shared import SharedBatches
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
-from bench.models.linear import adaptable_matrices
 from bench.models.opening import open_model, save_model
-from bench.models.tensors import factor_weights, held, matrix_weights, movable
+from bench.models.tensors import held, movable
 from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
+from bench.weights.layers import layout_of
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
 from tasks.interface import PromptStyle
@@ -97,14 +97,13 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         loaded = open_model(Path(model), DTYPES[dtype])
         self._model = loaded.to(device).eval()
         parameters, tensors = movable(self._model), held(self._model)
+        self.layout = layout_of(self._model)
         self._model.requires_grad_(False)
         measured = measure(self._model.config, type(self._model))
         self.profile = measured.profile
         self.positions = max_positions(self._model.config)
         self.digest = digest(tensors)
         self.vocabulary = self._model.get_input_embeddings().num_embeddings
-        matrices = adaptable_matrices(self._model)
-        self.matrix_weights, self.factor_weights = matrix_weights(parameters), factor_weights(parameters, matrices)
         small = self.profile.products < SMALL_MODEL
         if small and device == "cpu":
             torch.set_num_threads(1)
@@ -121,11 +120,11 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         }
         if self._batch_kind != "ragged":
             self.settings["batch"] = self._batch_kind
-        self._space = WeightSpace(parameters, neighbours=neighbours, tensors=tensors, matrices=matrices)
+        self._space = WeightSpace(parameters, neighbours=neighbours, tensors=tensors, layout=self.layout)
         self._linears = PackedLinears(self._model) if kernels == "onednn-packed" else None
         # Moved weights in half precision are rounded and added products are not, so candidates would be other models.
         mixes = self._batch_kind == "ragged" and self._model.dtype == torch.float32
-        self._added = added_products(self._model) if mixes else None
+        self._added = added_products(self._model, self.layout) if mixes else None
         self.most_terms = 0 if self._added is None else TERMS
         self._shared = SharedBatches(self.profile, self._batch_size, self._answer)
 
@@ -205,7 +204,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         """
         limit = min(self._batch_size, len(waiting))
         batch = new_batch(self._batch_kind, self._model, limit)
-        computed = TERMS * self.factor_weights if any(products) else 0
+        computed = self._added.computed if self._added is not None else 0
         booking = Booking(self.profile, batch, meters, products, computed)
         stop = self._stop_strings(sampling)
         rows: list[_Row] = []

@@ -9,7 +9,7 @@ saves. Moves write the model's own tensors, so noise and digests go by the model
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -29,16 +29,6 @@ def movable(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """
     found = model.named_parameters()
     return {name: each.detach() for name, each in found if each.requires_grad and each.is_floating_point()}
-
-
-def matrix_weights(parameters: Mapping[str, torch.Tensor]) -> int:
-    """Return the number of weights in matrices and larger tensors, such as those of experts and convolutions."""
-    return sum(parameter.numel() for parameter in parameters.values() if parameter.dim() > 1)
-
-
-def factor_weights(parameters: Mapping[str, torch.Tensor], matrices: Collection[str]) -> int:
-    """Return the number of rows and columns of the matrices that low-rank noise moves: its normals per rank."""
-    return sum(sum(parameters[name].shape) for name in matrices if name in parameters)
 
 
 def held(model: PreTrainedModel) -> dict[str, torch.Tensor]:

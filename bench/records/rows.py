@@ -121,19 +121,26 @@ class Move(Frozen):
     A type with few bits rounds small moves away. In bfloat16, for example, a weight of 0.02 is on a grid with steps of
     0.00012, and a move of less than half a step is lost.
 
-    Example: `{"norm": 0.00506851, "survived": 0.00210397, "cosine": 0.305979, "changed": 0.05585}`.
+    Example: `{"norm": 0.00506851, "survived": 0.00210397, "cosine": 0.305979, "changed": 0.05585, "untouched": 0.0121,
+    "energy": {"embedding": 0.0, "attention": 0.31, "mlp": 0.69, "norm": 0.0}}`.
 
     Attributes:
         norm: Euclidean norm of the move in float32, over all weights.
         survived: Euclidean norm of the difference between the deployed weights and the base's.
         cosine: Cosine of these two; 0 if nothing survived. None if the weights did not move in float32 either.
         changed: Fraction of the weights whose deployed value differs from the base's.
+        untouched: Fraction of the weights in tensors that the move in float32 leaves as they are, each as a whole; None
+            in records of earlier versions.
+        energy: Share of the squared norm in float32 by kind of layer, for the kinds that the model has: see
+            `bench.weights.layout`. Empty if the weights did not move, and in records of earlier versions.
     """
 
     norm: NonNegativeFloat
     survived: NonNegativeFloat
     cosine: Annotated[float, Field(ge=-1, le=1)] | None
     changed: Annotated[float, Field(ge=0, le=1)]
+    untouched: Annotated[float, Field(ge=0, le=1)] | None = None
+    energy: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
 
     @property
     def lost(self) -> bool:

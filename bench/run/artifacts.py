@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bench.records.source import RunSource
 from bench.run.endpoint import require_weights
 from bench.run.export import ORIGIN, read_origin, read_point
 from bench.weights.checkpoint import saved_weights, write_checkpoint
+from bench.weights.layout import Layout
 from bench.weights.space import WeightSpace
 from tasks.interface import DEFAULT_PROMPT
 
@@ -144,7 +145,7 @@ def _origin(each: Adapted) -> dict[str, Any] | None:
 
 
 def adapted_weights(
-    each: Adapted, base: Mapping[str, torch.Tensor], moving: Collection[str], matrices: Collection[str], scratch: Path
+    each: Adapted, base: Mapping[str, torch.Tensor], layout: Layout, scratch: Path
 ) -> dict[str, torch.Tensor]:
     """Return an artifact's tensors by name, in the dtype that they are deployed in, mapped into memory from a file.
 
@@ -153,14 +154,13 @@ def adapted_weights(
     Args:
         each: Artifact.
         base: The base's tensors in that dtype.
-        moving: Names of those that move.
-        matrices: Names of those that noise of low rank moves.
+        layout: Layout of those that move.
         scratch: Empty folder for weights that are computed again.
 
     Raises:
         BenchError: If the weights are gone or are no longer those of the record.
     """
-    found = saved_weights(each.folder) or _computed_again(each, base, moving, matrices, scratch)
+    found = saved_weights(each.folder) or _computed_again(each, base, layout, scratch)
     if {n: (t.shape, t.dtype) for n, t in found.items()} != {n: (t.shape, t.dtype) for n, t in base.items()}:
         raise BenchError(f"{each.folder}: its tensors are not those of {each.result.config.model}; restore them")
     if each.row.weights is not None and (now := digest(found)) != each.row.weights:
@@ -172,12 +172,12 @@ def adapted_weights(
 
 
 def _computed_again(
-    each: Adapted, base: Mapping[str, torch.Tensor], moving: Collection[str], matrices: Collection[str], scratch: Path
+    each: Adapted, base: Mapping[str, torch.Tensor], layout: Layout, scratch: Path
 ) -> dict[str, torch.Tensor]:
     origin = _origin(each)
     if origin is None or "amplitudes" not in origin or "start" in origin:
         raise BenchError(f"{each.folder}: the artifact's weights are gone; run it again, or leave {each.run} out")
     live = {name: tensor.clone() for name, tensor in base.items()}
-    space = WeightSpace({name: live[name] for name in moving}, matrices=matrices)
+    space = WeightSpace({name: live[name] for name in layout.tensors}, layout=layout)
     space.move_to(read_point(each.folder / ORIGIN, origin))
     return saved_weights(write_checkpoint(scratch, live).folder)

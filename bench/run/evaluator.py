@@ -42,7 +42,6 @@ from bench.run.returned import rewards_of, scores_of
 from bench.run.reward import TRUE, Reward
 from bench.run.timing import Clock
 from bench.weights.checkpoint import Place
-from bench.weights.noise import rank_of
 from bench.weights.points import Point, noise_seeds
 from methods.interface import GREEDY, Decoding, Evaluation
 from methods.interface import Answers as GivenAnswers
@@ -176,13 +175,13 @@ class Evaluator:
         A move is booked whenever consecutive evaluations differ in their point, wherever the engine's weights are. A
         resumed run evaluates in the same order, so it books the same moves.
         """
-        drawn = 0 if added is None else added.rank * self.engine.factor_weights
+        layout = self.engine.layout
+        drawn = 0 if added is None else layout.values_of(added)
         if point == self._last_point:
             return Work(noise_values=drawn)
         if isinstance(point, Point):
-            rank = rank_of(point.noise)
-            each = self.engine.matrix_weights if rank is None else rank * self.engine.factor_weights
-            drawn += noise_seeds(point, self._centre) * each
+            seeds = noise_seeds(point, self._centre)
+            drawn += seeds * layout.noise_values(point.noise) if seeds else 0
         return Work(weight_moves=1, noise_values=drawn)
 
     def _evaluated(self, point: Place, account: Account, seconds: float) -> None:

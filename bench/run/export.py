@@ -23,7 +23,7 @@ from bench.weights.checkpoint import (
     read_checkpoint,
     read_trained,
 )
-from bench.weights.noise import NOISE_VERSION, NoiseKind
+from bench.weights.noise import NOISE_VERSION, Noise, NoiseKind, NoiseModules, NoiseScale
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
 
@@ -50,9 +50,9 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
         raise UsageError(f"--dtype float32: the artifact of {run} is not one model, and has no weights; leave it out")
     if result.engine.get("dtype") == "float32":
         return
-    from bench.models.linear import adaptable_matrices
     from bench.models.opening import save_model
     from bench.models.tensors import movable
+    from bench.weights.layers import layout_of
 
     for each in folders:
         model, tensors = open_base(result)
@@ -66,7 +66,7 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
             point = read_point(each / ORIGIN, origin)
             if "start" in origin:  # the run added the noise to the weights as deployed
                 _write(_start(run, origin["start"]), tensors)
-            WeightSpace(movable(model), tensors=tensors, matrices=adaptable_matrices(model)).move_to(point)
+            WeightSpace(movable(model), tensors=tensors, layout=layout_of(model)).move_to(point)
         for old in each.glob("*.safetensors*"):  # a large model has several, and an index
             old.unlink()
         with full_disk_as_os_error():
@@ -148,6 +148,8 @@ class _Origin(BaseModel):
     checkpoint: str | None = None
     noise: str | None = None
     kind: NoiseKind | None = None
+    scale: NoiseScale | None = None
+    modules: NoiseModules | None = None
     amplitudes: dict[int, FiniteFloat] | None = None
     centre: list[dict[int, FiniteFloat]] | None = None
     start: str | None = None
@@ -186,5 +188,6 @@ def read_point(path: Path, origin: dict[str, Any]) -> Point:
     if origin["noise"] != NOISE_VERSION:
         raise BenchError(f"{path}: its noise is {origin['noise']}, and this version of bench draws {NOISE_VERSION}")
     steps = [*origin.get("centre", []), origin["amplitudes"]]
-    *centre, last = (Point({int(seed): a for seed, a in step.items()}, origin["kind"]) for step in steps)
-    return Point(last.amplitudes, origin["kind"], tuple(centre))
+    noise = Noise(**{name: origin[name] for name in ("kind", "scale", "modules") if name in origin})
+    *centre, last = (Point({int(seed): a for seed, a in step.items()}, noise) for step in steps)
+    return Point(last.amplitudes, noise, tuple(centre))

@@ -17,7 +17,6 @@ from bench.compute.meter import Meter
 from bench.engines.interface import Completion, TokenIds
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError, UsageError
-from bench.models.linear import adaptable_matrices
 from bench.models.source import resolve
 from bench.models.tensors import deployed_dtypes, held
 from bench.records.config import RunConfig
@@ -30,7 +29,7 @@ from bench.run.export import open_base
 from bench.run.prepare import STRICT, admit, resolved_device
 from bench.run.prompting import Prompting, prompting_of
 from bench.weights.checkpoint import Place, write_checkpoint
-from bench.weights.layers import LayerKind, layer_kinds
+from bench.weights.layers import layout_of
 from tasks.interface import Example, Task
 
 ACCOUNT: Account = "analysis"
@@ -74,8 +73,7 @@ class Neighbourhood:
 
     Attributes:
         base: The base's tensors.
-        kinds: Kind of layer of each tensor that moves.
-        matrices: Names of those that noise of low rank moves.
+        layout: Layout of those that move.
         meter: Meter of all passes.
 
     Raises:
@@ -95,8 +93,7 @@ class Neighbourhood:
         model, tensors = open_base(result)
         dtypes = deployed_dtypes(model, getattr(torch, str(result.engine["dtype"])))
         self.base: Weights = {name: tensor.to(dtypes[name], copy=True) for name, tensor in tensors.items()}
-        self.kinds: dict[str, LayerKind] = layer_kinds(model)
-        self.matrices = adaptable_matrices(model)
+        self.layout = layout_of(model)
         self._model = model.to(device).eval().requires_grad_(False)
         self.meter = Meter(self._engine.profile)
         self._style = self._engine.style if result.config.prompt == "auto" else result.config.prompt

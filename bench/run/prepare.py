@@ -35,7 +35,7 @@ from bench.run.sampling import unsupported_reason
 from bench.run.thinking import check_thinking
 from bench.run.tuning import ruleset
 from bench.strategy import Strategy, run_strategy
-from bench.weights.noise import NOISE_VERSION
+from bench.weights.noise import NOISE_VERSION, PLAIN, Noise
 from methods.interface import Method, MethodConfig
 from tasks.interface import Task, TaskTraits
 
@@ -211,6 +211,8 @@ def prepare(
         from bench.models.opening import check_opens, open_config
 
         check_opens(checkpoint, model.provenance.sha256, config.prompt)
+        if settings.drawn is not None and settings.drawn != PLAIN:
+            _check_moves(settings.drawn, checkpoint)
         for name, found in models.items():
             with _naming_setting(method, name):  # it reads token ids, not conversations
                 check_opens(Path(found.path), found.provenance.sha256, "completion")
@@ -218,6 +220,17 @@ def prepare(
         if left_out := what_is_left_out(open_config(checkpoint)):
             display.note(left_out)
     return prepared
+
+
+def _check_moves(noise: Noise, checkpoint: Path) -> None:
+    """Raise before a run what a move by this noise would raise.
+
+    Raises:
+        Refused: If it moves no tensor of the model.
+    """
+    from bench.weights.sketch import layout_of_checkpoint
+
+    layout_of_checkpoint(str(checkpoint)).scales(noise)
 
 
 def further_models(method: Method) -> dict[str, ModelSource]:

@@ -1,18 +1,17 @@
-"""Kinds of layers: which weights of a model are embedding, attention, recurrence, MLP, norm or output head."""
+"""Layout of a model: the kind of layer of each weight that moves, and the linear map that it holds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Literal, get_args
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
+from bench.models.linear import adaptable_matrices
 from bench.models.tensors import movable
-
-LayerKind = Literal["embedding", "attention", "recurrence", "mlp", "norm", "head", "other"]
-"""Kind of a layer. Recurrences are scans and short convolutions along the text; experts and their routers are MLPs."""
-LAYER_KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
+from bench.weights.layout import LayerKind, Layout, TensorLayout
 
 _WORDS: dict[LayerKind, tuple[str, ...]] = {
     "recurrence": (
@@ -29,6 +28,51 @@ _WORDS: dict[LayerKind, tuple[str, ...]] = {
 }
 """Parts of the class or attribute names of modules, in lower case, such as `LlamaMLP` or `self_attn`. The first kind
 counts: a recurrence may be named after attention."""
+
+
+def layout_of(model: PreTrainedModel) -> Layout:
+    """Return the layout of a model, before it is frozen. The model may be on the device `meta`."""
+    head, modules, matrices = model.get_output_embeddings(), dict(model.named_modules()), adaptable_matrices(model)
+    kinds, found = layer_kinds(model), {}
+    for name, parameter in movable(model).items():
+        path, _, own = name.rpartition(".")
+        owner, shape = modules[path], tuple(parameter.shape)
+        is_head = head is not None and getattr(head, "weight", None) is getattr(owner, own)
+        linear = _linear_map(own, shape, owner, is_head=is_head)
+        found[name] = TensorLayout(shape, kinds[name], linear, name in matrices)
+    return Layout(found)
+
+
+def _linear_map(name: str, shape: tuple[int, ...], owner: nn.Module, *, is_head: bool) -> tuple[int, int] | None:
+    """Return outputs and inputs of the linear map that a parameter holds; None if it holds none.
+
+    A kernel of a convolution maps its inputs side by side. Experts are one stack of matrices.
+
+    Args:
+        name: Name of the parameter in its module.
+        shape: Its shape.
+        owner: Its module.
+        is_head: Whether it computes the logits; a tied embedding does.
+    """
+    scales_rows = isinstance(owner, nn.Embedding) and not is_head
+    if len(shape) < 2 or scales_rows or name.endswith("bias") or name == "A_log":
+        return None
+    if isinstance(owner, Conv1D):
+        return shape[1], shape[0]
+    if len(shape) == 2 or hasattr(owner, "kernel_size"):
+        return shape[0], math.prod(shape[1:])
+    return (shape[-1], shape[-2]) if _is_transposed(owner) else (shape[-2], shape[-1])
+
+
+def _is_transposed(experts: nn.Module) -> bool:
+    """Return whether stacked experts hold their matrices as inputs x outputs, as those of GPT-OSS and Llama 4 do.
+
+    Then the inputs of the first product come before its outputs, and are the outputs of the second.
+    """
+    first, second = getattr(experts, "gate_up_proj", None), getattr(experts, "down_proj", None)
+    if not (isinstance(first, nn.Parameter) and isinstance(second, nn.Parameter)):
+        return False
+    return first.shape[-2] == second.shape[-1]
 
 
 def layer_kinds(model: PreTrainedModel) -> dict[str, LayerKind]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.weights import noise_numba
+from bench.weights.layout import Layout
 from bench.weights.noise import NoiseKind, factor_keys, rank_of
+from bench.weights.points import Point
 
 Floats = NDArray[np.float32]
 
@@ -63,6 +65,22 @@ def factors(
     return Factors(
         weighted.reshape(len(weights), terms, last - first), right.reshape(terms, columns), start - first * columns
     )
+
+
+def displacement_factors(point: Point, layout: Layout) -> Iterator[tuple[str, Factors]]:
+    """Yield the factors of a displacement of low-rank noise in each matrix that it moves, with the matrix's name.
+
+    `left[0]` holds the amplitudes and the matrix's scale.
+
+    Args:
+        point: Displacement without a centre.
+        layout: Layout of the model.
+    """
+    seeds, amplitudes = tuple(point.amplitudes), np.array([list(point.amplitudes.values())], dtype=np.float32)
+    scales = layout.scales(point.noise)
+    for name, shape in layout.matrices(point.noise).items():
+        weights = amplitudes * np.float32(scales[name])
+        yield name, factors(seeds, weights, name, shape, point.noise.kind, 0, shape[0] * shape[1])
 
 
 def _drawn(keys: NDArray[np.uint32], start: int, count: int) -> Floats:

@@ -20,21 +20,28 @@ Noise of the kind `lowrank` is that of EGGROLL (Sarkar et al., arXiv 2511.16652)
 with r = 1, or 2 and 4 for `lowrank-2` and `lowrank-4`. Each entry has variance 1, as in `iid`, so equal amplitudes have
 equal energy in the matrices that move. The two factors have streams of their own. All other tensors, such as
 embeddings, norms, biases and the output head, stay.
+
+A mask of modules leaves out further tensors, and a scale gives each tensor a factor: see `bench.weights.layout`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 NOISE_VERSION = "philox4x32-10-box-muller-1"
 
 NoiseKind = Literal["iid", "tied", "lowrank", "lowrank-2", "lowrank-4"]
+NoiseScale = Literal["plain", "modular"]
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -76,6 +83,77 @@ def rank_of(kind: NoiseKind) -> int | None:
     """Return the rank of a kind's noise in each matrix; None for full rank."""
     name, _, rank = kind.partition("-")
     return int(rank or 1) if name == "lowrank" else None
+
+
+def _check_modules(modules: str) -> str:
+    """Return a mask of modules as it is.
+
+    Raises:
+        ValueError: If it is empty, or neither a name nor a regular expression.
+    """
+    if not modules:
+        raise ValueError("modules is empty; it must be a name such as mlp, or a regular expression")
+    try:
+        re.compile(modules)
+    except re.error as error:
+        raise ValueError(
+            f"modules is {modules!r}, which is no regular expression ({error}); give a name such as mlp, or correct it"
+        ) from error
+    return modules
+
+
+NoiseModules = Annotated[str, AfterValidator(_check_modules)]
+"""Mask of modules: see `Noise`."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Distribution of a noise direction: what a seed stands for.
+
+    Example:
+        >>> Noise("lowrank", modules="mlp").described
+        {'kind': 'lowrank', 'modules': 'mlp'}
+
+    Attributes:
+        kind: Noise kind: see this module.
+        scale: `plain`: equal variance in all tensors that move; `modular`: a factor for each, see
+            `bench.weights.layout`.
+        modules: Tensors that move: a name of `bench.weights.layout.MODULES`, or else a regular expression that is
+            searched in their names.
+
+    Raises:
+        ValueError: If the kind or the scale is unknown, or the regular expression is empty or invalid.
+    """
+
+    kind: NoiseKind = "iid"
+    scale: NoiseScale = "plain"
+    modules: str = "all"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("noise", self.kind, NoiseKind), ("scale", self.scale, NoiseScale)):
+            if value not in get_args(known):
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(get_args(known))}")
+        _check_modules(self.modules)
+
+    @property
+    def rank(self) -> int | None:
+        """Rank in each matrix; None for full rank."""
+        return rank_of(self.kind)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The fields as plain JSON values, without scale and modules where these are the defaults."""
+        found = {"kind": self.kind, "scale": self.scale, "modules": self.modules}
+        return {name: value for name, value in found.items() if name == "kind" or value != getattr(Noise, name)}
+
+    def __str__(self) -> str:
+        """Return the kind, followed by what is not the default, such as `iid modules="mlp"`."""
+        kind, *others = self.described.items()
+        return " ".join([kind[1], *(f"{name}={json.dumps(value)}" for name, value in others)])
+
+
+PLAIN = Noise()
+"""Independent standard normals for all weights."""
 
 
 def factor_keys(seeds: Sequence[int], name: str, side: Literal["left", "right"]) -> NDArray[np.uint32]:

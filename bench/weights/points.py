@@ -28,12 +28,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.weights.noise import NOISE_VERSION, NoiseKind, rank_of
+from bench.weights.noise import NOISE_VERSION, PLAIN, Noise
 
 if TYPE_CHECKING:
     from bench.weights.checkpoint import Checkpoint
@@ -49,26 +49,26 @@ class Point:
     Attributes:
         amplitudes: Amplitude by seed, without zeros and in ascending order of seeds, so that equal points are
             materialised in the same order. They are relative to the centre.
-        noise: Noise kind: see `bench.weights.noise`. Points of different kinds cannot be combined, but the base can be
-            combined with all.
+        noise: Noise of the seeds. A noise kind alone, such as "lowrank", stands for plain noise of that kind in all
+            modules. Points of different noise cannot be combined, but the base can be combined with all.
         centre: Steps that lead from the base to the centre, in order: displacements without a centre. The first can be
             a checkpoint instead. Empty if the centre is the base.
     """
 
     amplitudes: Mapping[int, float] = field(default_factory=dict)
-    noise: NoiseKind = "iid"
+    noise: Noise = PLAIN
     centre: tuple[Point | Checkpoint, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.noise not in get_args(NoiseKind):
-            raise ValueError(f"noise is {self.noise!r}; it must be one of {', '.join(get_args(NoiseKind))}")
+        if not isinstance(self.noise, Noise):
+            object.__setattr__(self, "noise", Noise(self.noise))
         for seed, amplitude in self.amplitudes.items():
             if not math.isfinite(amplitude):
                 raise ValueError(f"amplitude of seed {seed} is {amplitude}; it must be finite")
         kept = {seed: float(a) for seed, a in sorted(self.amplitudes.items()) if a != 0.0}
         object.__setattr__(self, "amplitudes", kept)
         if not kept:
-            object.__setattr__(self, "noise", "iid")
+            object.__setattr__(self, "noise", PLAIN)
         if self.centre:
             self._normalise_centre()
 
@@ -115,7 +115,7 @@ class Point:
     @property
     def rank(self) -> int:
         """Rank that the displacement from the centre has in each linear layer; 0 for noise of full rank."""
-        return len(self.amplitudes) * (rank_of(self.noise) or 0)
+        return len(self.amplitudes) * (self.noise.rank or 0)
 
     @property
     def origin(self) -> Point | Checkpoint:
@@ -129,7 +129,7 @@ class Point:
         """Return the point at a displacement from this point, with this point as its centre.
 
         Raises:
-            ValueError: If the displacement has a centre, or the noise kinds differ.
+            ValueError: If the displacement has a centre, or the noises differ.
         """
         if displacement.centre:
             raise ValueError("a step has a centre of its own; it must be a displacement without one")
@@ -158,7 +158,7 @@ class Point:
         """Return the inner product of two displacements, in squared units of one noise direction.
 
         Raises:
-            ValueError: If their noise kinds differ.
+            ValueError: If their noises differ.
         """
         _shared_noise((self, other))
         theirs = other.displacement.amplitudes
@@ -166,7 +166,7 @@ class Point:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of amplitudes, noise kind, noise version and centre; equal exactly for equal points."""
+        """Hash of amplitudes, noise, noise version and centre; equal exactly for equal points."""
         text = f"{NOISE_VERSION}|{self.noise}" + "".join(f"|{seed}:{a.hex()}" for seed, a in self.amplitudes.items())
         text += "".join(f"|{step.digest}" for step in self.centre)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -176,7 +176,7 @@ def combine(terms: Iterable[tuple[float, Point]]) -> Point:
     """Return the linear combination sum_k c_k * p_k of displacements from the base. It has no centre.
 
     Raises:
-        ValueError: If their noise kinds differ.
+        ValueError: If their noises differ.
     """
     terms = list(terms)
     noise = _shared_noise(point for _, point in terms)
@@ -215,7 +215,7 @@ def gram(points: Sequence[Point]) -> NDArray[np.float64]:
     """Return the pairwise inner products of displacements, float64 [points, points].
 
     Raises:
-        ValueError: If their noise kinds differ.
+        ValueError: If their noises differ.
     """
     _shared_noise(points)
     displacements = [point.displacement.amplitudes for point in points]
@@ -228,8 +228,8 @@ def gram(points: Sequence[Point]) -> NDArray[np.float64]:
     return product
 
 
-def _shared_noise(points: Iterable[Point]) -> NoiseKind:
-    kinds = {point.noise for point in points if not point.is_base}
-    if len(kinds) > 1:
-        raise ValueError(f"points of {' and of '.join(sorted(kinds))} noise do not combine")
-    return kinds.pop() if kinds else "iid"
+def _shared_noise(points: Iterable[Point]) -> Noise:
+    found = {point.noise for point in points if not point.is_base}
+    if len(found) > 1:
+        raise ValueError(f"points of {' and of '.join(sorted(map(str, found)))} noise do not combine")
+    return found.pop() if found else PLAIN

@@ -8,15 +8,15 @@ depend on k. All candidates share the signs and coordinates; each tensor has its
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from bench.seeds import derive
-from bench.weights.noise import NoiseKind, rank_of, stream_keys
+from bench.weights.layout import Layout
+from bench.weights.noise import PLAIN, Noise, stream_keys
 
 CHUNK = 1 << 18
 """Weights processed at a time."""
@@ -24,31 +24,27 @@ GROUP = 8
 """Candidates processed at a time."""
 
 
-def sketch(
-    seeds: Sequence[int],
-    sizes: Mapping[str, int],
-    dimensions: int,
-    *,
-    noise: NoiseKind = "iid",
-    matrices: Mapping[str, tuple[int, int]] = MappingProxyType({}),
-) -> NDArray[np.float64]:
+def sketch(seeds: Sequence[int], layout: Layout, dimensions: int, *, noise: Noise = PLAIN) -> NDArray[np.float64]:
     """Return the sketches of noise directions, in units of the norm of one direction, so each length is about 1.
 
     Args:
         seeds: Seeds of the noise directions.
-        sizes: Number of weights by name of the tensor.
+        layout: Layout of the model.
         dimensions: Number of dimensions k.
-        noise: Noise kind.
-        matrices: Rows and columns of the matrices that noise of low rank moves, by name.
+        noise: Noise of the seeds.
 
     Returns:
         float64 array [seeds, dimensions].
+
+    Raises:
+        Refused: If the noise moves no tensor of the model.
     """
     from bench.weights import noise_numba
     from bench.weights.lowrank import factors
 
-    if rank_of(noise) is not None:
-        sizes = {name: rows * columns for name, (rows, columns) in matrices.items()}
+    scales = layout.scales(noise)
+    sizes = {name: layout.tensors[name].size for name in scales}
+    matrices = {} if noise.rank is None else layout.matrices(noise)
     total = np.zeros((dimensions, len(seeds)))
     for name, size in sizes.items():
         rng = np.random.default_rng(derive("sketch", dimensions, name))
@@ -59,20 +55,19 @@ def sketch(
             project = csr_matrix((signs, places, np.arange(count + 1)), shape=(count, dimensions)).T
             for low in range(0, len(seeds), GROUP):
                 group = seeds[low : low + GROUP]
-                drawn, alone = np.empty((len(group), count), dtype=np.float32), np.eye(len(group), dtype=np.float32)
-                if rank_of(noise) is None:
-                    noise_numba.sums(stream_keys(group, name, noise), alone, start, drawn)
+                drawn = np.empty((len(group), count), dtype=np.float32)
+                alone = np.eye(len(group), dtype=np.float32) * np.float32(scales[name])
+                if noise.rank is None:
+                    noise_numba.sums(stream_keys(group, name, noise.kind), alone, start, drawn)
                 else:
-                    parts = factors(group, alone, name, matrices[name], noise, start, count)
+                    parts = factors(group, alone, name, matrices[name], noise.kind, start, count)
                     noise_numba.outer_sums(*parts, drawn)
                 total[:, low : low + len(group)] += project @ drawn.T
     return total.T / np.sqrt(sum(sizes.values()))
 
 
-def weight_sizes(checkpoint: str) -> dict[str, int]:
-    """Return the number of weights of each tensor of a checkpoint that moves, by name, without reading the weights.
-
-    Tied tensors are listed once.
+def layout_of_checkpoint(checkpoint: str) -> Layout:
+    """Return the layout of a checkpoint's model, without reading the weights. Tied tensors are listed once.
 
     Args:
         checkpoint: Folder of the checkpoint.
@@ -81,24 +76,6 @@ def weight_sizes(checkpoint: str) -> dict[str, int]:
 
     from bench.models.multimodal import meta_model
     from bench.models.opening import open_config
-    from bench.models.tensors import movable
+    from bench.weights.layers import layout_of
 
-    return {name: each.numel() for name, each in movable(meta_model(open_config(Path(checkpoint)))).items()}
-
-
-def matrix_shapes(checkpoint: str) -> dict[str, tuple[int, int]]:
-    """Return the rows and columns of the matrices of a checkpoint that noise of low rank moves, by name.
-
-    Args:
-        checkpoint: Folder of the checkpoint.
-    """
-    from pathlib import Path
-
-    from bench.models.linear import adaptable_matrices
-    from bench.models.multimodal import meta_model
-    from bench.models.opening import open_config
-
-    model = meta_model(open_config(Path(checkpoint)))
-    matrices = adaptable_matrices(model)
-    shapes = {name: each.shape for name, each in model.named_parameters() if name in matrices}
-    return {name: (shape[0], shape[1]) for name, shape in shapes.items()}
+    return layout_of(meta_model(open_config(Path(checkpoint))))

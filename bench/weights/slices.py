@@ -55,16 +55,16 @@ class Slice:
             noise_torch.add(total, scale, self.base, self.live)
 
     def restore(self) -> None:
-        """Write the base into the live values."""
-        if self.arrays is not None:
+        """Write the base into the live values, rounded to their dtype."""
+        if self.arrays is not None and self.base.dtype == self.live.dtype:
             base, live = self.arrays
             np.copyto(live, base)
         else:
             self.live.copy_(self.base.view(self.live.shape))
 
 
-class Noise(Protocol):
-    """Noise of some directions in all tensors."""
+class Directions(Protocol):
+    """Noise of some directions, in the tensors that it moves."""
 
     def sums(self, part: Slice, out: torch.Tensor) -> None:
         """Write the directions' values of a slice into `out`, [directions, size]."""
@@ -78,24 +78,29 @@ class FullRank:
     """Noise of full rank.
 
     Attributes:
-        keys: Stream keys of the seeds, by tensor name.
+        keys: Stream keys of the seeds, by the names of the tensors that move.
         weights: Weights of the seeds, [directions, seeds].
+        scales: Factor of each tensor's noise, by name. It multiplies the weights, in float32.
     """
 
     keys: Mapping[str, np.ndarray]
     weights: np.ndarray
+    scales: Mapping[str, float]
+
+    def _weights(self, part: Slice) -> np.ndarray:
+        return self.weights * np.float32(self.scales[part.name])
 
     def sums(self, part: Slice, out: torch.Tensor) -> None:
-        """See `Noise`."""
+        """See `Directions`."""
         if out.device.type == "cpu":
-            noise_numba.sums(self.keys[part.name], self.weights, part.start, out.numpy())
+            noise_numba.sums(self.keys[part.name], self._weights(part), part.start, out.numpy())
         else:
-            noise_torch.sums(self.keys[part.name], self.weights, part.start, out)
+            noise_torch.sums(self.keys[part.name], self._weights(part), part.start, out)
 
     def move(self, part: Slice, scale: float) -> None:
-        """See `Noise`."""
+        """See `Directions`."""
         if part.arrays is not None:
-            noise_numba.move(self.keys[part.name], self.weights, scale, part.start, *part.arrays)
+            noise_numba.move(self.keys[part.name], self._weights(part), scale, part.start, *part.arrays)
         else:
             _move_by_sums(self, part, scale)
 
@@ -109,36 +114,36 @@ class LowRank:
         seeds: Seeds.
         weights: Weights of the seeds, [directions, seeds].
         matrices: Shapes of the matrices that move, by name.
+        scales: Factor of each matrix's noise, by name. It multiplies the weights, in float32.
     """
 
     kind: NoiseKind
     seeds: tuple[int, ...]
     weights: np.ndarray
     matrices: Mapping[str, tuple[int, int]]
+    scales: Mapping[str, float]
 
     def _factors(self, part: Slice) -> Factors:
-        shape = self.matrices[part.name]
-        return factors(self.seeds, self.weights, part.name, shape, self.kind, part.start, part.size)
+        shape, weights = self.matrices[part.name], self.weights * np.float32(self.scales[part.name])
+        return factors(self.seeds, weights, part.name, shape, self.kind, part.start, part.size)
 
     def sums(self, part: Slice, out: torch.Tensor) -> None:
-        """See `Noise`."""
-        if part.name not in self.matrices:
-            out.zero_()
-        elif out.device.type == "cpu":
+        """See `Directions`."""
+        if out.device.type == "cpu":
             noise_numba.outer_sums(*self._factors(part), out.numpy())
         else:
             noise_torch.outer_sums(*self._factors(part), out)
 
     def move(self, part: Slice, scale: float) -> None:
-        """See `Noise`."""
-        if part.name in self.matrices and part.arrays is not None:
+        """See `Directions`."""
+        if part.arrays is not None:
             left, right, start = self._factors(part)
             noise_numba.outer_move(left[0], right, scale, start, *part.arrays)
         else:
             _move_by_sums(self, part, scale)
 
 
-def _move_by_sums(noise: Noise, part: Slice, scale: float) -> None:
+def _move_by_sums(noise: Directions, part: Slice, scale: float) -> None:
     total = torch.empty((1, part.size), dtype=torch.float32, device=part.base.device)
     noise.sums(part, total)
     part.add(total[0], scale)

@@ -7,7 +7,7 @@ differ.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,9 +20,10 @@ from bench.errors import BenchError
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place, read_checkpoint, read_trained
 from bench.weights.current_point import CurrentPoint
-from bench.weights.noise import NoiseKind, rank_of, stream_keys
+from bench.weights.layout import LAYER_KINDS, Layout, TensorLayout
+from bench.weights.noise import Noise, stream_keys
 from bench.weights.points import Point, steps_between
-from bench.weights.slices import SLICE, FullRank, LowRank, Noise, Slice, slices_of
+from bench.weights.slices import SLICE, Directions, FullRank, LowRank, Slice, slices_of
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class _Direction:
     """Displacement divided by its largest amplitude, so that points that differ only in scale share it.
 
     Attributes:
-        kind: Noise kind.
+        noise: Noise of the seeds.
         weights: Pairs of seed and relative amplitude.
     """
 
-    kind: NoiseKind
+    noise: Noise
     weights: tuple[tuple[int, float], ...]
 
     @classmethod
@@ -48,10 +49,11 @@ class _Direction:
 class WeightSpace:
     """Keeps a copy of the base parameters, and writes points into the live parameters.
 
-    The value written at a point with largest amplitude s is cast(base + s * sum_i (a_i / s) eps_i). The sum is taken in
-    float32 in ascending order of seeds, and each product is rounded before it is added. The value is a function of the
-    point alone; earlier moves, threads, the device and prepared points do not change it. Besides the base copy, a
-    move needs a few kilobytes per thread, or a whole tensor if its memory is not in row-major order.
+    The value written at a point with largest amplitude s is cast(base + s * sum_i (c * a_i / s) eps_i), with the factor
+    c of the tensor: see `bench.weights.layout`. The sum is taken in float32 in ascending order of seeds, and each
+    product is rounded before it is added. A tensor that the noise does not move is the base's, bit for bit. The value
+    is a function of the point alone; earlier moves, threads, the device and prepared points do not change it. Besides
+    the base copy, a move needs a few kilobytes per thread, or a whole tensor if its memory is not in row-major order.
 
     At a point around a centre, the centre's value in float32 takes the place of the base: it starts as the base, and
     each step adds its own s * sum, rounded to float32. The first move to such a point makes a copy of all weights in
@@ -66,7 +68,8 @@ class WeightSpace:
         neighbours: Number of spaces that share this machine's memory, including this one.
         tensors: All live tensors that a checkpoint of the model holds: see `bench.models.tensors.held`. Those that do
             not move are the base's at every point, and a checkpoint may have others. Default: `parameters`.
-        matrices: Names of the matrices that noise of low rank moves: see `bench.models.linear.adaptable_matrices`.
+        layout: Layout of the parameters: see `bench.weights.layers.layout_of`. Default: no tensor belongs to a known
+            kind of layer or is a linear layer.
     """
 
     def __init__(
@@ -76,11 +79,10 @@ class WeightSpace:
         memory: int | None = None,
         neighbours: int = 1,
         tensors: Mapping[str, torch.Tensor] | None = None,
-        matrices: Collection[str] = (),
+        layout: Layout | None = None,
     ) -> None:
-        self._matrices = {
-            name: (int(each.shape[0]), int(each.shape[1])) for name, each in parameters.items() if name in matrices
-        }
+        shapes = {name: tuple(each.shape) for name, each in parameters.items()}
+        self._layout = layout or Layout({name: TensorLayout(shape) for name, shape in shapes.items()})
         self._live = {name: tensor.detach() for name, tensor in (tensors or parameters).items()}
         self._still = {name: each.clone() for name, each in self._live.items() if name not in parameters}
         self._slices = [part for name, tensor in parameters.items() for part in slices_of(name, tensor.detach())]
@@ -88,7 +90,6 @@ class WeightSpace:
         on_cpu = all(part.base.device.type == "cpu" for part in self._slices)
         self._threads = min(threads or torch.get_num_threads(), -(-values // SLICE)) if on_cpu else 1
         self._memory, self._neighbours = memory, neighbours
-        self._row_bytes = max(4 * values, 1)
         self._announced: list[_Direction] = []
         self._stored: dict[_Direction, int] = {}
         self._totals: list[torch.Tensor] = []
@@ -176,11 +177,12 @@ class WeightSpace:
             return None
         centred = self._around(place.centre)
         direction, scale = _Direction.of(place)
-        noise = self._noise([direction])
+        noise, moving = self._drawn([direction]), self._layout.scales(direction.noise)
 
         def moved(i: int, part: Slice) -> torch.Tensor:
-            total = torch.empty((1, part.size), dtype=torch.float32, device=part.base.device)
-            noise.sums(part, total)
+            total = torch.zeros((1, part.size), dtype=torch.float32, device=part.base.device)
+            if part.name in moving:
+                noise.sums(part, total)
             return centred[i].base + total[0] * scale if place.centre else total[0] * scale
 
         return self._measure(moved, relative=not place.centre)
@@ -205,11 +207,21 @@ class WeightSpace:
         self._each(work)
         norm, survived, inner = (math.fsum(part[i] for part in sums) for i in range(3))
         cosine = inner / math.sqrt(norm * survived) if survived else 0.0
+        squares: dict[str, list[float]] = {}
+        for part, found in zip(self._slices, sums, strict=True):
+            squares.setdefault(part.name, []).append(found[0])
+        tensors = self._layout.tensors
+        untouched = sum(tensors[name].size for name, parts in squares.items() if not any(parts))
+        kinds = {kind: [n for n in squares if tensors[n].kind == kind] for kind in LAYER_KINDS}
+        energies = {kind: math.fsum(x for n in names for x in squares[n]) for kind, names in kinds.items() if names}
+        values_in_all = sum(part.size for part in self._slices)
         return Move(
             norm=_six_digits(math.sqrt(norm)),
             survived=_six_digits(math.sqrt(survived)),
             cosine=_six_digits(min(1.0, max(-1.0, cosine))) if norm else None,
-            changed=_six_digits(sum(part[3] for part in sums) / sum(part.size for part in self._slices)),
+            changed=_six_digits(sum(part[3] for part in sums) / values_in_all),
+            untouched=_six_digits(untouched / values_in_all),
+            energy={kind: _six_digits(energy / norm) for kind, energy in energies.items()} if norm else {},
         )
 
     def _around(self, centre: Sequence[Place]) -> list[Slice]:
@@ -247,28 +259,36 @@ class WeightSpace:
         """Write base + scale * direction into the live values of slices."""
         if direction in self._announced and direction not in self._stored:
             self._store(direction)
-        row = self._stored.get(direction)
-        if row is not None:
-            self._each(lambda i, _: slices[i].add(self._totals[i][row], scale))
-        else:
-            noise = self._noise([direction])
-            self._each(lambda i, _: noise.move(slices[i], scale))
+        row, moving = self._stored.get(direction), self._layout.scales(direction.noise)
+        noise = self._drawn([direction]) if row is None else None
+
+        def work(i: int, part: Slice) -> None:
+            if part.name not in moving:
+                slices[i].restore()
+            elif noise is None:
+                slices[i].add(self._totals[i][row], scale)
+            else:
+                noise.move(slices[i], scale)
+
+        self._each(work)
 
     def _store(self, first: _Direction) -> None:
         """Compute announced directions from `first` on, as many as fit into memory, in one pass over the noise."""
         self._forget()
         position = self._announced.index(first)
-        same_kind = [direction for direction in self._announced[position:] if direction.kind == first.kind]
-        batch = same_kind[: self._budget() // self._row_bytes]
+        same_noise = [direction for direction in self._announced[position:] if direction.noise == first.noise]
+        moving = self._layout.scales(first.noise)
+        values = sum(self._layout.tensors[name].size for name in moving)
+        batch = same_noise[: self._budget() // max(4 * values, 1)]
         if not batch:
             return
-        noise = self._noise(batch)
-        shapes = ((len(batch), part.size) for part in self._slices)
+        noise = self._drawn(batch)
+        shapes = ((len(batch), part.size if part.name in moving else 0) for part in self._slices)
         totals = [
             torch.empty(shape, dtype=torch.float32, device=part.base.device)
             for shape, part in zip(shapes, self._slices, strict=True)
         ]
-        self._each(lambda i, part: noise.sums(part, totals[i]))
+        self._each(lambda i, part: noise.sums(part, totals[i]) if part.name in moving else None)
         self._totals, self._stored = totals, {direction: row for row, direction in enumerate(batch)}
 
     def _forget(self) -> None:
@@ -279,24 +299,22 @@ class WeightSpace:
             return self._memory
         return _available(self._slices[0].base.device) // (2 * self._neighbours)
 
-    def _noise(self, batch: Sequence[_Direction]) -> Noise:
-        """Return the noise of directions of one kind.
+    def _drawn(self, batch: Sequence[_Direction]) -> Directions:
+        """Return the noise of directions that share one distribution.
 
         Raises:
-            BenchError: If it is of low rank, and no matrix of this model can move by it.
+            Refused: If it moves no tensor of this model.
         """
         column = {seed: i for i, seed in enumerate(sorted({seed for d in batch for seed, _ in d.weights}))}
         weights = np.zeros((len(batch), len(column)), dtype=np.float32)
         for row, direction in enumerate(batch):
             for seed, weight in direction.weights:
                 weights[row, column[seed]] = weight
-        kind, seeds = batch[0].kind, tuple(column)
-        if rank_of(kind) is None:
-            names = {part.name for part in self._slices}
-            return FullRank({name: stream_keys(seeds, name, kind) for name in names}, weights)
-        if not self._matrices:
-            raise BenchError(f"noise {kind}: this model has no linear layer that it can move; take noise iid")
-        return LowRank(kind, seeds, weights, self._matrices)
+        noise, seeds = batch[0].noise, tuple(column)
+        scales = self._layout.scales(noise)
+        if noise.rank is None:
+            return FullRank({name: stream_keys(seeds, name, noise.kind) for name in scales}, weights, scales)
+        return LowRank(noise.kind, seeds, weights, self._layout.matrices(noise), scales)
 
     def _each(self, work: Callable[[int, Slice], Any]) -> None:
         """Apply `work` to every slice, on several threads."""

@@ -13,8 +13,8 @@ from bench.errors import Refused
 from bench.settings import setting
 from bench.weights.noise import NoiseKind
 from methods.corp.recentering import LowRankEnergy
-from methods.interface import GATE_SETTINGS, MethodConfig, Plan, PlanLine
-from methods.search.population import Several
+from methods.interface import GATE_SETTINGS, Plan, PlanLine
+from methods.search.population import NoiseConfig, Several
 from methods.search.race import RACING_NOTE
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -23,7 +23,7 @@ RELEASED = "the released code (arXiv 2605.31494)"
 SKIPPED = "budget or select split are too small for a local population and a decision"
 
 
-class CorpConfig(MethodConfig):
+class CorpConfig(NoiseConfig):
     """Settings of CoRP.
 
     The entries of a grid (quantiles, betas, alphas, etas) are in order of priority: a small budget evaluates only the

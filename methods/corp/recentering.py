@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 
 from bench.weights.cloud import weighted_cloud
-from bench.weights.noise import NoiseKind
+from bench.weights.noise import PLAIN, Noise
 from bench.weights.points import Point, combine
 from methods.corp.consolidation import Consolidation
 
@@ -59,7 +59,7 @@ def local_displacement(
     *,
     sigma: float,
     isotropic: float,
-    noise: NoiseKind = "iid",
+    noise: Noise = PLAIN,
     low_rank_energy: LowRankEnergy = "matched",
 ) -> Point:
     """Return sigma * (sqrt(lambda) eps + sqrt(1 - lambda) sum_j sqrt(ev_j / sum ev) z_j v_j).
@@ -74,7 +74,7 @@ def local_displacement(
         normals: Standard normal draws z_j, [directions].
         sigma: Root mean square length of the displacement.
         isotropic: Share lambda of isotropic energy.
-        noise: Kind of the noise eps; must be that of the directions.
+        noise: Distribution of the noise eps; must be that of the directions.
         low_rank_energy: `matched`, or `as_released` for sqrt(ev_j) in place of sqrt(ev_j / sum ev).
     """
     if not cloud.directions:

@@ -80,7 +80,7 @@ def _score(run: CorpRun, budget: int) -> list[Candidate]:
 
     def draw(index: int) -> Point:
         sigma = float(sigmas.choice(config.sigmas))
-        return Point({derive(seed, "corp", "population", index): sigma}, noise=config.noise)
+        return Point({derive(seed, "corp", "population", index): sigma}, noise=config.drawn)
 
     name, examples = "stage 1: population", range(run.schedule.support)
     if config.racing:

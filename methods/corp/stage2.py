@@ -122,7 +122,7 @@ def _score(run: CorpRun, now: _Round, cloud: PrincipalDirections) -> _Local:
             normals.standard_normal(len(cloud.directions)),
             sigma=now.sigma,
             isotropic=now.isotropic,
-            noise=config.noise,
+            noise=config.drawn,
             low_rank_energy=config.low_rank_energy,
         )
 

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ from pydantic import BeforeValidator, Field
 
 from bench.seeds import derive
 from bench.settings import setting
-from bench.weights.noise import NoiseKind
-from methods.interface import AdaptationSplit, Context, Evaluation, Place, Point
+from bench.weights.noise import Noise, NoiseKind, NoiseModules, NoiseScale
+from methods.interface import AdaptationSplit, Context, Evaluation, MethodConfig, Place, Point
 
 MIN_EXAMPLES = 8
 """Minimum number of examples per candidate; a score on fewer is mostly noise."""
@@ -42,9 +42,10 @@ class Candidate(NamedTuple):
     finalist: bool = True
 
 
-def noise_setting() -> Any:
-    """Return the setting for the kind of noise that a search draws."""
-    return setting(
+class NoiseConfig(MethodConfig):
+    """Settings of the noise that a search draws."""
+
+    noise: NoiseKind = setting(
         "iid",
         "`iid`: noise is independent for each weight; `tied`, an ablation: the generator is re-seeded for every "
         "tensor, so tensors of one shape share their noise; `lowrank`: noise of rank 1 in each linear layer, and none "
@@ -52,6 +53,25 @@ def noise_setting() -> Any:
         source="`iid`: arXiv 2603.12228; `tied`: its released code; `lowrank`: arXiv 2511.16652",
         later=True,
     )
+    scale: NoiseScale = setting(
+        "plain",
+        "`plain`: noise has the same variance in all tensors that move; `modular`: the variance of each tensor follows "
+        "from its size and its place in the model, with the same energy in all (docs/ablations.md).",
+        source="arXiv 2603.12228; `modular`: the norm of arXiv 2405.14813",
+        later=True,
+    )
+    modules: NoiseModules = setting(
+        "all",
+        "Tensors that noise moves: `all`, `attention`, `recurrence`, `mlp`, `embeddings` (with the output head), or a "
+        "regular expression that is searched in the tensors' names.",
+        source="arXiv 2603.12228",
+        later=True,
+    )
+
+    @property
+    def drawn(self) -> Noise:
+        """Noise of each seed."""
+        return Noise(self.noise, self.scale, self.modules)
 
 
 def balanced_examples(evaluations: int) -> int:
@@ -59,14 +79,14 @@ def balanced_examples(evaluations: int) -> int:
     return min(math.isqrt(evaluations), evaluations // WANTED_POPULATION)
 
 
-def perturbation(seed: int, sigmas: Sequence[float], index: int, noise: NoiseKind = "iid") -> Point:
+def perturbation(seed: int, sigmas: Sequence[float], index: int, noise: Noise) -> Point:
     """Return a candidate of RandOpt's population: noise with one of the standard deviations, drawn uniformly.
 
     Args:
         seed: Seed of the population.
         sigmas: Standard deviations.
         index: Index of the candidate.
-        noise: Noise kind.
+        noise: Noise of the seed.
     """
     scale = derive(seed, "randopt", "sigma", index) % len(sigmas)
     return Point({derive(seed, "randopt", "population", index): sigmas[scale]}, noise)

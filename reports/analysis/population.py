@@ -15,7 +15,7 @@ from bench.errors import UsageError, shown, usage_error
 from bench.records.journal import read_entries
 from bench.records.schema import Result, read_result
 from bench.seeds import derive
-from bench.weights.noise import NoiseKind
+from bench.weights.noise import Noise
 from bench.weights.points import Point
 
 Floats = NDArray[np.float64]
@@ -60,7 +60,7 @@ class Population:
         correct: Whether each answer is correct, shape [candidates, examples].
         base: Whether the base's answers are correct, shape [examples]; None if the run did not score the base on them.
         seeds: Noise seed of each candidate, shape [candidates]; None if this version would draw other seeds.
-        noise: Kind of noise that a seed stands for.
+        noise: Noise that a seed stands for.
         steps: Measured steps along the halves' directions; empty if the run took none.
     """
 
@@ -69,7 +69,7 @@ class Population:
     correct: Bools
     base: Bools | None
     seeds: tuple[int, ...] | None
-    noise: NoiseKind
+    noise: Noise
     steps: tuple[Moved, ...]
 
 
@@ -125,7 +125,7 @@ def population_of(result: Result, entries: Iterable[Mapping[str, Any]], where: s
         judged &= ~np.isnan(_rewards(base[0]))
     if not judged.all():
         raise UsageError(f"{where}: {int((~judged).sum())} examples could not be judged for every candidate")
-    noise: NoiseKind = result.config.method_config.get("noise", "iid")
+    noise = _noise(result, where)
     digests = [entry["key"]["point"] for entry in found]
     return Population(
         sigmas=sigmas,
@@ -136,6 +136,15 @@ def population_of(result: Result, entries: Iterable[Mapping[str, Any]], where: s
         noise=noise,
         steps=tuple(_steps(scored, report.steps, where)),
     )
+
+
+def _noise(result: Result, where: str) -> Noise:
+    """Return the noise that the settings of a run name."""
+    settings = {"noise": "iid", "scale": "plain", "modules": "all"} | result.config.method_config
+    try:
+        return Noise(settings["noise"], settings["scale"], settings["modules"])
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{where}: the method's settings: {error}") from error
 
 
 def _sampled(entry: Mapping[str, Any]) -> bool:
@@ -170,7 +179,7 @@ def _steps(scored: list[Mapping[str, Any]], reported: Iterable[_Step], where: st
         yield Moved(step.sigma, range(start, stop), np.array(entry["value"]["correct"], dtype=np.bool_))
 
 
-def _seeds(result: Result, digests: list[str], sigmas: Floats, noise: NoiseKind, where: str) -> tuple[int, ...] | None:
+def _seeds(result: Result, digests: list[str], sigmas: Floats, noise: Noise, where: str) -> tuple[int, ...] | None:
     """Find the candidates' seeds by trying those that this version would draw: seed and scale decide a point's digest.
 
     Return None if a candidate's digest is not among them.

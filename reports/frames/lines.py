@@ -120,6 +120,7 @@ def rows(record: Record) -> Iterator[Block]:
             **tables.ROW_PART.of(row),
             **tables.THOUGHTS.of(row.thoughts),
             **tables.MOVE.of(row.move),
+            "move_energy": _json(row.move.energy) if row.move and row.move.energy else None,
             **tables.GATE.of(row.gate),
             "measures": _json(row.measures),
         }

@@ -170,6 +170,7 @@ MOVE = Part(
     move_survived="survived",
     move_cosine="cosine",
     move_changed="changed",
+    move_untouched="untouched",
 )
 GATE = Part(
     GateRecord,
@@ -193,6 +194,7 @@ ROWS = Table(
         *ROW_PART.columns,
         *THOUGHTS.columns,
         *MOVE.columns,
+        text("move_energy", "Share of the squared norm of the move by kind of layer, as JSON; missing without it."),
         *GATE.columns,
         text("measures", "The task's additional measures by name, as JSON."),
     ),

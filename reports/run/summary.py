@@ -63,8 +63,8 @@ def row_name(result: Result, row: Row) -> str:
 
 
 def statements(rows: Sequence[tuple[str, Row]]) -> list[str]:
-    """Return the sentences on the rows of a run: comparisons with the base, pass@k, cut answers, and thoughts."""
-    return [*comparisons(rows), *coverages(rows), *truncations(rows), *thoughts(rows)]
+    """Return the sentences on the rows of a run: comparisons with the base, moves, pass@k, cut answers, thoughts."""
+    return [*comparisons(rows), *moves(rows), *coverages(rows), *truncations(rows), *thoughts(rows)]
 
 
 def comparisons(rows: Sequence[tuple[str, Row]]) -> list[str]:
@@ -110,6 +110,24 @@ def thoughts(rows: Sequence[tuple[str, Row]]) -> list[str]:
             continue
         ended = f"{found.cut} ended at the limit, " if found.cut else ""
         lines.append(f"{name}: {found.tokens:.1f} tokens of thought per answer; {ended}{found.unended} never ended")
+    return lines
+
+
+def moves(rows: Sequence[tuple[str, Row]]) -> list[str]:
+    """Return one sentence for each row on where its move from the base went, if its record says so.
+
+    Example: `es: 71.2 % of the move's energy in mlp, 28.8 % in attention; 9.3 % of the weights were left out`.
+    """
+    lines = []
+    for name, row in rows:
+        if (move := row.move) is None or not move.energy or row.gate is not None:
+            continue
+        largest = sorted(move.energy.items(), key=lambda item: -item[1])
+        (first, share), *others = [(kind, share) for kind, share in largest if share]
+        parts = [f"{100 * share:.1f} % of the move's energy in {first}"]
+        parts += [f"{100 * share:.1f} % in {kind}" for kind, share in others]
+        left_out = f"; {100 * move.untouched:.1f} % of the weights were left out" if move.untouched else ""
+        lines.append(f"{name}: {', '.join(parts)}{left_out}")
     return lines
 
 

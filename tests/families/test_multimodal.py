@@ -34,7 +34,7 @@ from bench.run.progress import ProgressDisplay
 from bench.run.value_model import ValueModel
 from bench.weights.checkpoint import saved_digest
 from bench.weights.points import Point
-from bench.weights.sketch import weight_sizes
+from bench.weights.sketch import layout_of_checkpoint
 
 TINY = Path(__file__).parents[2] / "bench" / "models" / "tiny_adder"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -70,7 +70,8 @@ def test_a_multimodal_checkpoint_opens_as_its_text_model_and_reads_text_as_the_w
     assert not any("vision" in key or "visual" in key or "projector" in key for key in parameters(model))
     assert sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in whole.parameters())
     assert parameters(model) == parameters(meta_model(open_config(folder)))
-    assert weight_sizes(str(folder)) == {key: p.numel() for key, p in model.named_parameters()}
+    tensors = layout_of_checkpoint(str(folder)).tensors
+    assert {key: each.size for key, each in tensors.items()} == {key: p.numel() for key, p in model.named_parameters()}
 
 
 @pytest.mark.parametrize("name", NAMES)

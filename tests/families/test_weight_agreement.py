@@ -8,7 +8,7 @@ from weight_agreement import moves_exactly, saved_equal
 from bench.engines.transformers import TransformersEngine
 from bench.models.tensors import held
 from bench.weights.points import Point
-from bench.weights.sketch import weight_sizes
+from bench.weights.sketch import layout_of_checkpoint
 
 FAMILIES = ("mixtral", "deepseek_v3", "olmo_hybrid", "zamba2", "afmoe", "nemotron_h")
 """Experts in another form than in the files, buffers that decide, a part in float32, shared blocks, a frozen bias, and
@@ -55,7 +55,7 @@ def test_an_opened_model_moves_what_its_class_trains_and_nothing_else(tmp_path):
     before = {name: tensor.clone() for name, tensor in held(engine._model).items()}
     engine.move_to(Point({7: 0.02}))
     moved = {name: tensor.numel() for name, tensor in held(engine._model).items() if not tensor.equal(before[name])}
-    assert moved == weight_sizes(str(tmp_path))
+    assert moved == {name: each.size for name, each in layout_of_checkpoint(str(tmp_path)).tensors.items()}
     assert sum(name.endswith("expert_bias") for name in before.keys() - moved.keys()) == 3
     trained = {name for name, parameter in engine.trainable()[0].named_parameters() if parameter.requires_grad}
     assert trained == moved.keys()

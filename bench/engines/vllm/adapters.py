@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from bench.engines.added import thin_factors
+from bench.weights.layout import Layout
 from bench.weights.points import Point
 
 RANKS = (1, 8, 16)
@@ -23,13 +24,13 @@ def padded_rank(rank: int) -> int:
     return next(each for each in RANKS if each >= rank)
 
 
-def add_adapters(manager: Any, model: PreTrainedModel, layers: Sequence[str], displacements: Sequence[Point]) -> None:
+def add_adapters(manager: Any, model: PreTrainedModel, layout: Layout, displacements: Sequence[Point]) -> None:
     """Load an adapter for each displacement, numbered from 1.
 
     Args:
         manager: The LoRA manager of a vLLM worker.
         model: The transformers model, whose names the noise is drawn by.
-        layers: Names of the layers that low-rank noise displaces.
+        layout: Layout of the model.
         displacements: Displacements of low-rank noise.
 
     Raises:
@@ -40,13 +41,13 @@ def add_adapters(manager: Any, model: PreTrainedModel, layers: Sequence[str], di
 
     adapters = manager._adapter_manager
     mapper = getattr(adapters.model, "hf_to_vllm_mapper", None)
+    layers = dict(model.named_modules())
     for number, each in enumerate(displacements, 1):
         tensors: dict[str, torch.Tensor] = {}
-        for name in layers:
-            inner, outer = (torch.from_numpy(f) for f in thin_factors(name, model.get_submodule(name), each))
+        for name, inner, outer in thin_factors(layers, layout, each):
             tensors |= {
-                f"base_model.model.{name}.lora_A.weight": inner,
-                f"base_model.model.{name}.lora_B.weight": outer.T,
+                f"base_model.model.{name}.lora_A.weight": torch.from_numpy(inner),
+                f"base_model.model.{name}.lora_B.weight": torch.from_numpy(outer).T,
             }
         adapter = LoRAModel.from_lora_tensors(
             number,

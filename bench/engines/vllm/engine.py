@@ -41,6 +41,7 @@ from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import Place
 from bench.weights.current_point import CurrentPoint
+from bench.weights.noise import Noise
 from bench.weights.points import Point
 from tasks.interface import EndRule, PromptStyle
 
@@ -103,7 +104,7 @@ class VllmEngine(LocalEngine[int]):
     POSITIONS_ARE = "vLLM was started for"
     positions: int
     _adapters: Sequence[Any] = ()  # those of the batch in progress, by the owner of their rows
-    _columns = 0  # terms of adapters that the hardware computes for a token
+    _columns = 0  # terms of adapters that the hardware computes for a token in each layer
 
     def __init__(
         self,
@@ -162,8 +163,7 @@ class VllmEngine(LocalEngine[int]):
         self._current = CurrentPoint()
         try:
             self.digest: str
-            opened = self._vllm.collective_rpc("bench_open", args=(model, chosen))[0]
-            self.digest, self.matrix_weights, self.factor_weights = opened
+            self.digest, self.layout = self._vllm.collective_rpc("bench_open", args=(model, chosen))[0]
             probed = probe(self.vocabulary, max_model_len - 1)
             scale = self._vllm.collective_rpc("bench_scale")[0]
             off = error_of_moves(lambda place: self._both_at(place, probed), scale, TOLERANCE[chosen])
@@ -403,6 +403,8 @@ class VllmEngine(LocalEngine[int]):
         tokens = sum(prompts) + len(lengths)
         positions = sum(self.profile.attended(n, 1) for n in lengths)
         positions += sum(self.profile.attended(0, n, kept=1) for n in prompts)
+        # Layers that a mask leaves out are multiplied by factors of zeros.
+        computed = self._columns * self.layout.noise_values(Noise("lowrank")) if self._adapters else 0
         return Work(
             evaluations=sum(not row.generated for row in entering),
             prefill_tokens=sum(prompts),
@@ -412,7 +414,7 @@ class VllmEngine(LocalEngine[int]):
             padded_tokens=tokens,
             padded_attended=positions,
             products=products * tokens,
-            padded_products=self._columns * self.factor_weights * tokens if self._adapters else 0,
+            padded_products=computed * tokens,
         )
 
     def _request(self, prompt: TokenIds, sampling: Sampling, seed: int | None, owner: int, **more: Any) -> str:

@@ -17,11 +17,12 @@ import torch
 from bench.engines.interface import TokenIds
 from bench.engines.vllm.adapters import add_adapters, multiply_by_masks
 from bench.models.digest import digest
-from bench.models.linear import adaptable_layers, adaptable_matrices
 from bench.models.opening import open_model, save_model
-from bench.models.tensors import as_filed, factor_weights, held, matrix_weights, movable
+from bench.models.tensors import as_filed, held, movable
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
+from bench.weights.layers import layout_of
+from bench.weights.layout import Layout
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
 
@@ -34,18 +35,17 @@ class WorkerWeights:
     model_runner: Any
     vllm_config: Any
 
-    def bench_open(self, folder: str, dtype: str) -> tuple[str, int, int]:
-        """Load the checkpoint, and return its digest, matrix_weights and factor_weights, as in `Engine`."""
+    def bench_open(self, folder: str, dtype: str) -> tuple[str, Layout]:
+        """Load the checkpoint, and return its digest and layout."""
         _leave_classes_usable(self.vllm_config)
         self.bench_model = open_model(Path(folder), dtype).to(self.device).eval()
         parameters, self.bench_tensors = movable(self.bench_model), held(self.bench_model)
+        self.bench_layout = layout_of(self.bench_model)
         self.bench_model.requires_grad_(False)
-        matrices = adaptable_matrices(self.bench_model)
-        self.bench_layers = adaptable_layers(self.bench_model)
         if self.vllm_config.lora_config is not None:
             multiply_by_masks(self.model_runner.lora_manager)
-        self.bench_space = WeightSpace(parameters, tensors=self.bench_tensors, matrices=matrices)
-        return digest(self.bench_tensors), matrix_weights(parameters), factor_weights(parameters, matrices)
+        self.bench_space = WeightSpace(parameters, tensors=self.bench_tensors, layout=self.bench_layout)
+        return digest(self.bench_tensors), self.bench_layout
 
     def bench_measure(self, place: Place) -> Move | None:
         """Return the move from the base to a point or checkpoint. See `WeightSpace.measure`."""
@@ -65,7 +65,7 @@ class WorkerWeights:
 
     def bench_add(self, displacements: list[Point]) -> None:
         """Load an adapter for each displacement. See `add_adapters`."""
-        add_adapters(self.model_runner.lora_manager, self.bench_model, self.bench_layers, displacements)
+        add_adapters(self.model_runner.lora_manager, self.bench_model, self.bench_layout, displacements)
 
     def bench_remove(self) -> None:
         """Remove all adapters."""

@@ -20,6 +20,7 @@ from bench.engines.interface import Job, Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.models.source import resolve
 from bench.records.schema import find_runs, read_result
+from bench.weights.noise import Noise
 from bench.weights.points import Point
 from tasks.addition import Addition
 
@@ -71,8 +72,9 @@ def test_the_products_of_each_candidate_are_billed_per_token(engine, prompts):
     for kind, rank in (("lowrank", 1), ("lowrank-4", 4)):
         (_, work), *_ = together(engine, asked(prompts, candidates(3, kind, SIGMA), GREEDY))
         tokens = work.prefill_tokens + work.decode_tokens
-        assert work.products == rank * engine.factor_weights * tokens > 0
-        assert work.padded_products == TERMS * engine.factor_weights * work.padded_tokens  # filled up with zeros
+        each = engine.layout.noise_values(Noise("lowrank"))
+        assert work.products == rank * each * tokens > 0
+        assert work.padded_products == TERMS * each * work.padded_tokens  # filled up with zeros
         assert work.evaluations == len(prompts)
 
 
@@ -113,6 +115,29 @@ def test_other_families_answer_as_with_moved_weights(family, tmp_path):
     mixed = together(other, jobs)
     assert texts(mixed) == texts(alone(other, jobs)) == texts(moved(other, jobs))
     assert len({tuple(answers) for answers, _ in mixed}) > 2
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [Noise("lowrank", modules="mlp"), Noise("lowrank-2", "modular"), Noise("lowrank", "modular", r"layers\.1\..*proj")],
+    ids=str,
+)
+def test_masks_and_scales_give_the_answers_of_moved_weights(engine, prompts, noise):
+    jobs = asked(prompts, candidates(8, noise))
+    mixed = together(engine, jobs)
+    assert texts(mixed) == texts(alone(engine, jobs)) == texts(moved(engine, jobs))
+    assert len({tuple(answers) for answers, _ in mixed}) > 2
+    rows_and_columns = sum(map(sum, engine.layout.matrices(noise).values()))
+    for _, work in mixed:
+        tokens = work.prefill_tokens + work.decode_tokens
+        assert work.products == noise.rank * rows_and_columns * tokens
+        assert work.padded_products == TERMS * rows_and_columns * work.padded_tokens
+
+
+def test_candidates_of_several_noises_may_share_a_batch(engine, prompts):
+    noises = ["lowrank", Noise("lowrank", modules="mlp"), Noise("lowrank-2", "modular", "attention")]
+    jobs = [job for noise in noises for job in asked(prompts, candidates(2, noise))]
+    assert texts(together(engine, jobs)) == texts(moved(engine, jobs))
 
 
 def run(folder: Path, *options: str):

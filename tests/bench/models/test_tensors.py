@@ -12,11 +12,12 @@ from bench.models.tensors import (
     deployed_dtypes,
     files_hold_tensors_of_model,
     held,
-    matrix_weights,
     movable,
     read_held,
 )
 from bench.weights.checkpoint import saved_digest
+from bench.weights.layers import layout_of
+from bench.weights.noise import PLAIN
 
 
 def on_meta(family):
@@ -51,7 +52,7 @@ def test_a_model_s_digest_covers_what_decides_its_answers_and_does_not_move():
 def test_weights_of_matrices_are_those_of_the_closed_form(family):
     shape = closed_form(configuration(family))
     assert shape is not None
-    assert matrix_weights(movable(on_meta(family))) == shape.matrix_parameters
+    assert layout_of(on_meta(family)).noise_values(PLAIN) == shape.matrix_parameters
 
 
 @pytest.mark.parametrize("family", ["llama", "mixtral", "nemotron_h"])

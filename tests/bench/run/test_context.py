@@ -18,6 +18,7 @@ from bench.run.context import AdaptationContext, DeploymentContext
 from bench.run.evaluator import Evaluator
 from bench.run.progress import ProgressDisplay
 from bench.weights.checkpoint import FILE, open_checkpoint, write_checkpoint
+from bench.weights.noise import PLAIN
 from bench.weights.points import Point
 from tasks.addition import Addition
 from tasks.interface import Splits, TaskTraits, Vote
@@ -76,7 +77,7 @@ def test_a_method_gets_answers_with_tokens_and_votes_billed_and_journalled(adapt
     assert found.texts == tuple(completion.text for completion in expected)
     assert found.truncated == (False,) * 4
     work = evaluator.meter.ledger["sample"]
-    assert (work.evaluations, work.weight_moves, work.noise_values) == (4, 1, engine.matrix_weights)
+    assert (work.evaluations, work.weight_moves, work.noise_values) == (4, 1, engine.layout.noise_values(PLAIN))
     assert found.flops == evaluator.meter.spent == evaluator.meter.flops(work) > 0
     votes = context.votes("support", [1, 1, 2], [" 7", "x", "007"])
     assert votes == [Vote("7"), None, Vote("7")]

@@ -6,6 +6,7 @@ from bench.models.embedded import EMBEDDED
 from bench.records.journal import Journal
 from bench.run.calibration import calibrate
 from bench.run.evaluator import Evaluator
+from bench.weights.noise import PLAIN
 from bench.weights.points import Point
 from tasks.addition import Addition
 
@@ -72,7 +73,7 @@ def test_moves_are_booked_with_the_noise_that_they_add_and_their_time(evaluator,
             before = evaluator.meter.ledger["sample"]
             evaluator.score(point, examples, "support 0", "sample", None, "default")
             work = evaluator.meter.ledger["sample"] - before
-            found.append((work.weight_moves, work.noise_values / evaluator.engine.matrix_weights))
+            found.append((work.weight_moves, work.noise_values / evaluator.engine.layout.noise_values(PLAIN)))
         return found
 
     assert booked(evaluator) == list(evaluations.values())

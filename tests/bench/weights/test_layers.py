@@ -3,7 +3,8 @@ import torch
 from tiny_families import configuration
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from bench.weights.layers import LAYER_KINDS, layer_kinds
+from bench.weights.layers import layer_kinds
+from bench.weights.layout import LAYER_KINDS
 
 SMALL = {
     "hidden_size": 16,

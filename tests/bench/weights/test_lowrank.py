@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from bench.models.linear import adaptable_matrices
 from bench.models.opening import open_model
 from bench.models.source import resolve
-from bench.models.tensors import factor_weights, movable
 from bench.weights import noise_numba, noise_torch, slices
+from bench.weights.layers import layout_of
+from bench.weights.layout import Layout, TensorLayout
 from bench.weights.lowrank import factors
-from bench.weights.noise import draw_lowrank, rank_of
+from bench.weights.noise import Noise, draw_lowrank, rank_of
 from bench.weights.points import Point
-from bench.weights.sketch import matrix_shapes, sketch, weight_sizes
+from bench.weights.sketch import sketch
 from bench.weights.space import WeightSpace
 
 KINDS = ["lowrank", "lowrank-2", "lowrank-4"]
@@ -87,6 +87,7 @@ def tensors(dtype=torch.float32):
 
 
 MOVING = ("a.weight", "turned")
+LAYOUT = Layout({name: TensorLayout(tuple(each.shape), low_rank=name in MOVING) for name, each in tensors().items()})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -94,7 +95,7 @@ MOVING = ("a.weight", "turned")
 def test_a_move_adds_it_to_the_named_matrices_alone_and_back_is_bit_for_bit(dtype, kind, monkeypatch):
     monkeypatch.setattr(slices, "SLICE", 64)
     base, live = tensors(dtype), tensors(dtype)
-    space = WeightSpace(live, 2, matrices=MOVING)
+    space = WeightSpace(live, 2, layout=LAYOUT)
     point = Point({5: 0.25, 9: -0.5}, kind)
     space.move_to(point)
     for name, value in base.items():
@@ -109,7 +110,7 @@ def test_a_move_adds_it_to_the_named_matrices_alone_and_back_is_bit_for_bit(dtyp
         else:
             assert torch.equal(live[name], value)
     other = tensors(dtype)
-    prepared = WeightSpace(other, 1, matrices=MOVING)
+    prepared = WeightSpace(other, 1, layout=LAYOUT)
     prepared.prepare([point, Point({5: 1.0, 11: 1.0}, kind)])
     prepared.move_to(point)
     assert all(torch.equal(other[name], live[name]) for name in live)
@@ -125,19 +126,19 @@ def test_without_compiled_loops_the_values_are_the_same(monkeypatch):
     for views in (slices.NUMPY_VIEWS, {}):
         monkeypatch.setattr(slices, "NUMPY_VIEWS", views)
         live = tensors()
-        WeightSpace(live, 1, matrices=MOVING).move_to(point)
+        WeightSpace(live, 1, layout=LAYOUT).move_to(point)
         found.append(live)
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_a_walk_of_centres_adds_its_steps():
     live = tensors()
-    space = WeightSpace(live, 1, matrices=MOVING)
+    space = WeightSpace(live, 1, layout=LAYOUT)
     theta = Point().step(Point({1: 0.1}, "lowrank")).step(Point({2: 0.2}, "lowrank"))
     space.move_to(theta.step(Point({3: 0.3}, "lowrank")))
     walked = {name: each.clone() for name, each in live.items()}
     other = tensors()
-    WeightSpace(other, 1, matrices=MOVING).move_to(Point({1: 0.1, 2: 0.2, 3: 0.3}, "lowrank"))
+    WeightSpace(other, 1, layout=LAYOUT).move_to(Point({1: 0.1, 2: 0.2, 3: 0.3}, "lowrank"))
     for name in live:
         torch.testing.assert_close(walked[name], other[name], rtol=1e-5, atol=1e-6)
 
@@ -156,9 +157,9 @@ def folder():
 
 
 def test_it_moves_the_linear_layers_of_a_model_without_its_head(folder):
-    model = open_model(Path(folder), torch.float32)
-    matrices = adaptable_matrices(model)
-    assert matrices == {
+    layout = layout_of(open_model(Path(folder), torch.float32))
+    shapes = layout.matrices(Noise("lowrank"))
+    assert shapes.keys() == {
         f"model.layers.{layer}.{part}.weight"
         for layer in range(3)
         for part in (
@@ -166,15 +167,16 @@ def test_it_moves_the_linear_layers_of_a_model_without_its_head(folder):
             *(f"mlp.{side}_proj" for side in ("gate", "up", "down")),
         )
     }
-    shapes = matrix_shapes(folder)
-    assert shapes.keys() == matrices
-    assert factor_weights(movable(model), matrices) == sum(map(sum, shapes.values()))
+    assert shapes.keys() < layout.tensors.keys()
+    assert layout.noise_values(Noise("lowrank-2")) == 2 * sum(map(sum, shapes.values()))
 
 
-def test_sketches_keep_its_inner_products(folder):
+def test_sketches_keep_its_inner_products():
     shapes = {"a": (40, 50), "b": (30, 60)}
+    moving = {name: TensorLayout(shape, low_rank=True) for name, shape in shapes.items()}
+    layout = Layout({**moving, "c": TensorLayout((9,))})
     seeds = tuple(range(10))
-    found = sketch(seeds, {"c": 9}, 4096, noise="lowrank", matrices=shapes)
+    found = sketch(seeds, layout, 4096, noise=Noise("lowrank"))
     true = np.stack(
         [
             np.concatenate([draw_lowrank(s, name, shape, "lowrank").ravel() for name, shape in shapes.items()])
@@ -183,4 +185,3 @@ def test_sketches_keep_its_inner_products(folder):
     ) / math.sqrt(3800)
     errors = (found @ found.T - true @ true.T)[np.triu_indices(10)]
     assert np.sqrt(np.square(errors).mean()) < 3 * np.sqrt(2 / 4096)
-    assert set(matrix_shapes(folder)) < set(weight_sizes(folder))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.weights.checkpoint import Checkpoint
+from bench.weights.noise import Noise
 from bench.weights.points import Point, combine, gram, noise_seeds, steps_between
 
 AMPLITUDE = st.floats(-1e3, 1e3).filter(lambda a: a == 0 or abs(a) > 1e-6)
@@ -167,7 +168,7 @@ class TestPointsAroundACentre:
 
     def test_have_one_kind_of_noise(self) -> None:
         tied = Point({2: 1.0}, "tied")
-        assert tied.step(tied).noise == tied.step(Point()).noise == "tied"
+        assert tied.step(tied).noise == tied.step(Point()).noise == Noise("tied")
         with pytest.raises(ValueError, match="iid and of tied"):
             Point({1: 1.0}).step(tied)
 

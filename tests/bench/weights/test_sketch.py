@@ -3,10 +3,16 @@ import pytest
 
 from bench.models.source import resolve
 from bench.weights import sketch as module
-from bench.weights.noise import draw
-from bench.weights.sketch import sketch, weight_sizes
+from bench.weights.layout import Layout, TensorLayout
+from bench.weights.noise import Noise, draw
+from bench.weights.sketch import layout_of_checkpoint, sketch
 
-SIZES = {"a.weight": 3000, "b.weight": 5000}
+
+def sizes(**sizes):
+    return Layout({name: TensorLayout((size,)) for name, size in sizes.items()})
+
+
+SIZES = sizes(**{"a.weight": 3000, "b.weight": 5000})
 
 
 def vectors(seeds, kind="iid"):
@@ -35,7 +41,7 @@ def test_a_sketch_is_linear_in_the_noise_and_the_same_for_every_population():
     found = sketch(seeds, SIZES, 64)
     np.testing.assert_allclose(found[-1:], sketch((13,), SIZES, 64))
     # Each weight goes to one coordinate with one sign, so a tensor of one weight can be recovered from its sketch.
-    (value,) = sketch((3,), {"one": 1}, 8)
+    (value,) = sketch((3,), sizes(one=1), 8)
     noise = np.empty(1, np.float32)
     draw(3, "one", noise)
     assert np.count_nonzero(value) == 1
@@ -43,12 +49,13 @@ def test_a_sketch_is_linear_in_the_noise_and_the_same_for_every_population():
 
 
 def test_tied_noise_is_sketched_as_such():
-    found = sketch((1, 2), {"a.weight": 4000, "b.weight": 4000}, 4096, noise="tied")
+    equal = sizes(**{"a.weight": 4000, "b.weight": 4000})
+    found = sketch((1, 2), equal, 4096, noise=Noise("tied"))
     assert abs(found[0] @ found[0] - 1) < 0.1
-    assert not np.allclose(found, sketch((1, 2), {"a.weight": 4000, "b.weight": 4000}, 4096))
+    assert not np.allclose(found, sketch((1, 2), equal, 4096))
 
 
 def test_weights_are_counted_once_each():
-    sizes = weight_sizes(resolve("tiny-adder").prepare().path)
-    assert sum(sizes.values()) == 333_984
-    assert "model.layers.0.self_attn.q_proj.weight" in sizes
+    tensors = layout_of_checkpoint(resolve("tiny-adder").prepare().path).tensors
+    assert sum(each.size for each in tensors.values()) == 333_984
+    assert "model.layers.0.self_attn.q_proj.weight" in tensors

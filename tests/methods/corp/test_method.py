@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from bench.weights.noise import Noise
 from bench.weights.points import Point
 from methods.corp.config import CorpConfig
 from methods.corp.method import Corp
@@ -129,8 +130,8 @@ def test_a_current_model_that_costs_too_much_to_decide_ends_stage_2():
 def test_every_point_of_a_run_has_the_configured_noise():
     context = Landscape(0, SIZES, BUDGET)
     artifact = adapt(context, noise="tied")
-    assert {point.noise for point in context.evaluated if not point.is_base} == {"tied"}
-    assert artifact.point.is_base or artifact.point.noise == "tied"
+    assert {point.noise for point in context.evaluated if not point.is_base} == {Noise("tied")}
+    assert artifact.point.is_base or artifact.point.noise == Noise("tied")
 
 
 @pytest.mark.parametrize("settings", [{"reweight": False}, {"low_rank_energy": "as_released"}, {"noise": "tied"}])

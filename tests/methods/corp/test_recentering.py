@@ -3,6 +3,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bench.weights.noise import Noise
 from bench.weights.points import Point, gram
 from methods.corp import consolidate
 from methods.corp.recentering import (
@@ -47,10 +48,11 @@ def test_without_directions_all_energy_is_isotropic():
 
 
 def test_local_noise_is_of_the_configured_kind():
-    cloud = PrincipalDirections((Point({1: 1.0}, noise="tied"),), (1e-6,))
+    tied = Noise("tied")
+    cloud = PrincipalDirections((Point({1: 1.0}, noise=tied),), (1e-6,))
     for around in (cloud, PrincipalDirections((), ())):
-        point = local_displacement(5, around, np.ones(len(around.directions)), sigma=0.1, isotropic=0.3, noise="tied")
-        assert point.noise == "tied"
+        point = local_displacement(5, around, np.ones(len(around.directions)), sigma=0.1, isotropic=0.3, noise=tied)
+        assert point.noise == tied
 
 
 def test_cloud_directions_have_unit_length():

@@ -4,6 +4,7 @@ import pytest
 from bench.errors import UsageError
 from bench.records.schema import Result, RunConfig
 from bench.seeds import derive
+from bench.weights.noise import Noise
 from bench.weights.points import Point
 from reports.analysis.population import population_of
 
@@ -59,7 +60,7 @@ def test_seeds_are_none_if_this_version_draws_others():
     assert population_of(result({"sigmas": SIGMAS}), entries, "here").seeds is None
     tied = [entry(point, [1.0, 0.0]) for point in candidates("corp", "tied")]
     found = population_of(result({"stage1": {"sigmas": SIGMAS}}, "corp", noise="tied"), tied, "here")
-    assert found.noise == "tied"
+    assert found.noise == Noise("tied")
     assert found.seeds is not None
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from candidates import alone, asked, candidates, moved, texts, together
 from end_rules import AtDigit
@@ -12,7 +13,7 @@ from bench.compute.ledger import model_flops
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Job, Sampling
 from bench.engines.transformers import TransformersEngine
-from bench.engines.vllm import adapters, worker
+from bench.engines.vllm import adapters
 from bench.engines.vllm.engine import VllmEngine
 from bench.records.schema import find_runs
 from bench.weights.points import Point
@@ -68,7 +69,11 @@ def test_texts_and_model_flops_are_those_of_the_transformers_engine(engine, llam
     assert texts(ours) == texts(expected)
     for (_, work), (_, other) in zip(ours, expected, strict=True):
         assert model_flops(engine.profile, work) == model_flops(theirs.profile, other)
-        assert work.products == rank * engine.factor_weights * (work.prefill_tokens + work.decode_tokens) > 0
+        assert (
+            work.products
+            == engine.layout.noise_values(points[0].noise) * (work.prefill_tokens + work.decode_tokens)
+            > 0
+        )
         assert work.padded_products >= work.products
         assert work.weight_moves == 0
 
@@ -132,8 +137,9 @@ def test_a_model_without_adapters_in_vllm_moves_and_says_why(start, tmp_path):
 
 
 def test_a_layer_that_no_adapter_reaches_is_detected_at_the_start(start, llama, monkeypatch):
-    layers = worker.adaptable_layers
-    monkeypatch.setattr(worker, "adaptable_layers", lambda model: [*layers(model), "lm_head"])
+    drawn = adapters.thin_factors
+    head = np.ones((1, 128), np.float32), np.ones((1, 128), np.float32)
+    monkeypatch.setattr(adapters, "thin_factors", lambda *given: [*drawn(*given), ("lm_head", *head)])
     engine = start(llama, rank=1)
     assert engine.most_terms == 0
     assert engine.settings["adapters"] == "none: no adapter reaches lm_head"
@@ -142,7 +148,7 @@ def test_a_layer_that_no_adapter_reaches_is_detected_at_the_start(start, llama, 
 
 def test_adapters_without_effect_are_detected_at_the_start(start, llama, monkeypatch):
     drawn = adapters.thin_factors
-    monkeypatch.setattr(adapters, "thin_factors", lambda *given: [0 * factor for factor in drawn(*given)])
+    monkeypatch.setattr(adapters, "thin_factors", lambda *given: [(name, 0 * a, b) for name, a, b in drawn(*given)])
     engine = start(llama, rank=1)
     assert engine.most_terms == 0
     assert engine.settings["adapters"] == "none: with one its logarithms of probabilities are off by 100% of the change"

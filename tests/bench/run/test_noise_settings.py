@@ -1,0 +1,132 @@
+"""Runs whose noise has a mask of modules or a modular scale, from the settings to what is exported and analysed."""
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from bench.cli import cli
+from bench.conformance.method import check_method
+from bench.models.opening import open_model
+from bench.models.source import resolve
+from bench.models.tensors import held
+from bench.records.schema import find_runs, read_result
+from bench.weights.layers import layout_of
+from bench.weights.noise import NOISE_VERSION, Noise
+from bench.weights.points import Point
+from bench.weights.space import WeightSpace
+from methods.landscape import LandscapeConfig
+from methods.randopt import Ensemble
+from reports.analysis.population import read_population
+from reports.run.summary import moves, named_rows
+
+
+def called(*arguments):
+    outcome = CliRunner().invoke(cli, [*map(str, arguments)], standalone_mode=False, catch_exceptions=False)
+    assert outcome.return_value in (0, None), outcome.output
+    return outcome.output
+
+
+def run(folder, method, budget, *settings):
+    chosen = [part for each in settings for part in ("--set", each)]
+    options = (
+        "-t",
+        "addition",
+        "-M",
+        "tiny-adder",
+        "-L",
+        "20",
+        "--dtype",
+        "bfloat16",
+        "--engines",
+        "1",
+        "--gate",
+        "off",
+    )
+    called("run", "-m", method, "-b", budget, "-o", folder, *options, *chosen)
+    (found,) = find_runs(folder)
+    return found, read_result(found)
+
+
+def base(dtype):
+    from pathlib import Path
+
+    return open_model(Path(resolve("tiny-adder").prepare().path), dtype)
+
+
+@pytest.mark.parametrize(
+    ("settings", "noise"),
+    [
+        (("noise=lowrank", "modules=mlp"), Noise("lowrank", modules="mlp")),
+        (("scale=modular", "modules=attention"), Noise("iid", "modular", "attention")),
+    ],
+    ids=str,
+)
+def test_a_run_says_where_its_move_went_and_exports_it_unrounded(settings, noise, tmp_path):
+    folder, result = run(tmp_path / "runs", "randopt", "300", "randopt.sigmas=0.02", "randopt.top_k=[1, 2]", *settings)
+    single = next(row for row in result.rows if row.label == "k=1")
+    kind = noise.modules
+    assert {name: share for name, share in single.move.energy.items() if share} == {kind: 1.0}
+    layout = layout_of(model := base(torch.bfloat16).float())
+    moving = sum(layout.tensors[name].size for name in layout.scales(noise))
+    assert single.move.untouched == pytest.approx(1 - moving / sum(t.size for t in layout.tensors.values()), rel=1e-5)
+    assert moves(named_rows(result)) == [
+        f"randopt k=1: 100.0 % of the move's energy in {kind}; {100 * single.move.untouched:.1f} % of the weights were "
+        "left out"
+    ]
+    origin = json.loads((folder / "artifact" / "k=1" / "point.json").read_text())
+    assert {key: origin[key] for key in origin if key in ("kind", "scale", "modules")} == noise.described
+    ensemble = Ensemble.load(folder / "artifact" / "k=2", result.model.digest)
+    assert {member.noise for member in ensemble.members} == {noise}
+    sample = result.ledger["sample"].work
+    assert sample.noise_values % layout.noise_values(noise) == 0
+    called("export", folder, "-o", tmp_path / "out", "--dtype", "float32")
+    point = Point({int(seed): a for seed, a in origin["amplitudes"].items()}, noise)
+    tensors = held(model)
+    WeightSpace({name: tensors[name] for name in layout.tensors}, layout=layout).move_to(point)
+    exported = load_file(tmp_path / "out" / "k=1" / "model.safetensors")
+    assert all(torch.equal(exported[name], tensor) for name, tensor in tensors.items() if name in exported)
+    assert exported.keys() <= tensors.keys()
+    assert (folder / "artifact" / "k=2" / "members.json").read_text().count(NOISE_VERSION) == 1
+
+
+def test_settings_at_their_defaults_are_left_out_so_ids_stay():
+    assert LandscapeConfig().model_dump().keys().isdisjoint({"noise", "scale", "modules"})
+    config = LandscapeConfig(noise="lowrank", scale="modular", modules="mlp")
+    assert config.drawn == Noise("lowrank", "modular", "mlp")
+    assert config.model_dump()["modules"] == "mlp"
+
+
+def test_what_moves_nothing_is_refused_before_the_run(tmp_path):
+    options = ("run", "-m", "es", "-t", "addition", "-M", "tiny-adder", "-b", "700", "-o", str(tmp_path))
+    for setting, message in (
+        (
+            "modules=recurrence",
+            "modules 'recurrence': selects no tensor of this model that noise iid moves; take all, ",
+        ),
+        ("modules=(", "es.modules: modules is '(', which is no regular expression"),
+        ("scale=spectral", "es.scale: expected 'plain' or 'modular'"),
+    ):
+        outcome = CliRunner().invoke(cli, [*options, "--set", setting])
+        assert message in outcome.output + str(outcome.exception or "")
+    assert not list(find_runs(tmp_path))
+
+
+def test_analyses_take_the_whole_noise(tmp_path):
+    folder, _ = run(
+        tmp_path, "landscape", "700", "landscape.sigmas=0.01", "scale=modular", "modules=mlp", "landscape.examples=20"
+    )
+    _, population = read_population(folder)
+    assert population.noise == Noise("iid", "modular", "mlp")
+    assert population.seeds is not None
+    printed = called("analyze", "split-half", folder, "--permutations", "20", "--dimensions", "64")
+    assert "221,184 weights to 64 dimensions" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"noise": "lowrank", "modules": "mlp"}, {"scale": "modular"}])
+def test_methods_with_such_noise_pass_bench_check(settings):
+    report = check_method("es", {**settings, "sigma": 0.01})
+    assert [finding for finding in report.findings if finding.passed is False] == []
