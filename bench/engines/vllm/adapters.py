@@ -74,10 +74,10 @@ def multiply_by_masks(manager: Any) -> None:
 
     for wrapper in manager._adapter_manager.punica_wrapper_mapping.values():
         if isinstance(wrapper, PunicaWrapperCPU):
-            wrapper.add_lora_linear = partial(_add_products, wrapper)
+            wrapper.add_lora_linear = partial(add_products, wrapper)
 
 
-def _add_products(
+def add_products(
     wrapper: Any,
     y: torch.Tensor,
     x: torch.Tensor,
