@@ -155,7 +155,7 @@ def added_products(model: PreTrainedModel, layout: Layout) -> AddedProducts | No
 def thin_factors(
     layers: Mapping[str, nn.Module], layout: Layout, displacement: Point
 ) -> Iterator[tuple[str, Floats, Floats]]:
-    """Yield each layer that a displacement moves, with its factors: of inputs [terms, inputs], outputs [terms, outputs].
+    """Yield each layer that a displacement moves, with factors of inputs [terms, inputs] and outputs [terms, outputs].
 
     The factors that the noise's amplitudes multiply are those of the weight's rows.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bench.engines.interface import TokenIds
-from bench.weights.noise import NoiseKind
+from bench.weights.noise import PLAIN, Noise
 from bench.weights.points import Point
 
 PROBE = 32
@@ -34,7 +34,7 @@ def error_of_moves(
     both_at: Callable[[Point], tuple[list[float], list[float]]],
     scale: float,
     tolerance: float,
-    kind: NoiseKind = "iid",
+    noise: Noise = PLAIN,
 ) -> float:
     """Return the error of vLLM's log-probabilities after moves, relative to the change that the moves make.
 
@@ -48,11 +48,11 @@ def error_of_moves(
             and by vLLM.
         scale: Root mean square of all parameters.
         tolerance: Error below which no further point is tried.
-        kind: Noise kind of the points.
+        noise: Noise of the points.
     """
     errors: list[float] = []
     for part in PARTS:
-        places = Point({0: scale * part}, kind), Point()
+        places = Point({0: scale * part}, noise), Point()
         ours, theirs = np.array([both_at(place) for place in places]).swapaxes(0, 1)
         error = float(np.abs(ours - theirs).mean(axis=1).max() / np.abs(ours[0] - ours[1]).mean())
         if error < tolerance:

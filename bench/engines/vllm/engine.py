@@ -57,6 +57,7 @@ DECODING = "stepwise-1"
 BLOCK = 128
 """Common multiple of the block sizes into which vLLM divides its cache, in tokens."""
 
+LOWRANK = Noise("lowrank")
 COLDEST = 0.01
 """Temperature below which vLLM samples at this one, without an error."""
 
@@ -201,7 +202,7 @@ class VllmEngine(LocalEngine[int]):
         """Leave adapters if log-probabilities with one are not those of the transformers model's moved weights."""
         allowed = TOLERANCE[str(self.settings["dtype"])]
         try:
-            off = error_of_moves(lambda place: self._both_with(place, prompt), scale, allowed, "lowrank")
+            off = error_of_moves(lambda place: self._both_with(place, prompt), scale, allowed, LOWRANK)
         except Exception as error:
             self._leave_adapters(_reason(error))
             return
@@ -404,7 +405,7 @@ class VllmEngine(LocalEngine[int]):
         positions = sum(self.profile.attended(n, 1) for n in lengths)
         positions += sum(self.profile.attended(0, n, kept=1) for n in prompts)
         # Layers that a mask leaves out are multiplied by factors of zeros.
-        computed = self._columns * self.layout.noise_values(Noise("lowrank")) if self._adapters else 0
+        computed = self._columns * self.layout.noise_values(LOWRANK) if self._adapters else 0
         return Work(
             evaluations=sum(not row.generated for row in entering),
             prefill_tokens=sum(prompts),

@@ -16,6 +16,7 @@ from bench.engines.transformers import TransformersEngine
 from bench.engines.vllm import adapters
 from bench.engines.vllm.engine import VllmEngine
 from bench.records.schema import find_runs
+from bench.weights.noise import Noise
 from bench.weights.points import Point
 from tests.bench.engines.vllm.conftest import write_model
 
@@ -76,6 +77,16 @@ def test_texts_and_model_flops_are_those_of_the_transformers_engine(engine, llam
         )
         assert work.padded_products >= work.products
         assert work.weight_moves == 0
+
+
+@pytest.mark.parametrize(
+    "noise", [Noise("lowrank", modules="mlp"), Noise("lowrank", "modular", r"layers\.1\.")], ids=str
+)
+def test_masks_and_scales_of_adapters_are_those_of_moved_weights(start, llama, noise):
+    engine = start(llama, rank=1)
+    jobs = asked(PROMPTS, [Point(each.amplitudes, noise) for each in candidates(8, "lowrank", SIGMA)], GREEDY)
+    assert texts(together(engine, jobs)) == texts(moved(engine, jobs))
+    assert len(set(map(tuple, texts(together(engine, jobs))))) > 1
 
 
 def test_candidates_around_a_centre_need_the_move_to_the_centre_alone(engine, points, fed):
