@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.weights.noise import PLAIN
 from reports.analysis.population import Population
 from reports.analysis.split_half import split_half
 
@@ -51,7 +52,7 @@ class SimulatedPopulation:
         logits = rng.standard_normal(self.examples) + quality[:, None]
         correct = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
         sigmas = np.ones(self.candidates)
-        return Population(sigmas, correct.astype(np.float64), correct, None, None, "iid", ()), vectors
+        return Population(sigmas, correct.astype(np.float64), correct, None, None, PLAIN, ()), vectors
 
 
 @dataclass(frozen=True)
