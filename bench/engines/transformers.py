@@ -123,9 +123,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             self.settings["batch"] = self._batch_kind
         self._space = WeightSpace(parameters, neighbours=neighbours, tensors=tensors, matrices=matrices)
         self._linears = PackedLinears(self._model) if kernels == "onednn-packed" else None
-        # Moved weights in half precision are rounded and added products are not, so candidates would be other models.
-        mixes = self._batch_kind == "ragged" and self._model.dtype == torch.float32
-        self._added = added_products(self._model) if mixes else None
+        self._added = added_products(self._model, self._linears) if self._batch_kind == "ragged" else None
         self.most_terms = 0 if self._added is None else TERMS
         self._groups = Groups(self._batch_size)
         self._ahead: dict[Job, tuple[list[Completion], Work]] = {}  # finished with their group, before their request
@@ -258,7 +256,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         """
         limit = min(self._batch_size, len(waiting))
         batch = new_batch(self._batch_kind, self._model, limit)
-        computed = TERMS * self.factor_weights if any(products) else 0
+        computed = 0 if self._added is None else self._added.computed
         booking = Booking(self.profile, batch, meters, products, computed)
         stop = self._stop_strings(sampling)
         rows: list[_Row] = []
