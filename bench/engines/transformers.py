@@ -256,7 +256,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         """
         limit = min(self._batch_size, len(waiting))
         batch = new_batch(self._batch_kind, self._model, limit)
-        computed = 0 if self._added is None else self._added.computed
+        computed = TERMS * self.factor_weights if any(products) else 0
         booking = Booking(self.profile, batch, meters, products, computed)
         stop = self._stop_strings(sampling)
         rows: list[_Row] = []
