@@ -52,7 +52,7 @@ class AddedProducts:
         self._columns = torch.zeros(0, dtype=torch.int64)
         self._mask = torch.zeros(0, 0)
         self._last: tuple[Tensor, Tensor] | None = None  # the last input of a packed layer, without and with columns
-        self._device, self._dtype = model.device, model.dtype
+        self._device = model.device
 
     def serves(self, model: PreTrainedModel) -> bool:
         """Return whether each layer is called once in a pass, with all of its tokens.
@@ -85,9 +85,7 @@ class AddedProducts:
         owners = [i for i, each in enumerate(displacements) for _ in range(each.rank)]
         assert len(owners) <= TERMS
         self._columns = torch.tensor(owners + [-1] * (TERMS - len(owners)), device=self._device)
-        self._factors = {
-            layer: self._side_by_side(name, layer, displacements) for name, layer in self._layers.items()
-        }
+        self._factors = {layer: self._side_by_side(name, layer, displacements) for name, layer in self._layers.items()}
         packed = self._factors.keys() & self._linears.layers if self._linears is not None else set()
         own = {layer: vars(layer).get("forward") for layer in self._factors if layer not in packed}
         try:
@@ -110,7 +108,7 @@ class AddedProducts:
 
     def choose(self, owners: Tensor) -> None:
         """Set the displacement of each token of the next pass, by its number [tokens]."""
-        self._mask = (owners[:, None] == self._columns[None]).to(self._dtype)
+        self._mask = (owners[:, None] == self._columns[None]).float()
         self._last = None
 
     def _forward(self, layer: nn.Module, own: Any, states: Tensor) -> Tensor:
@@ -151,16 +149,7 @@ class AddedProducts:
             rights.append(found.right)
         left, right = (self._filled(parts) for parts in (lefts, rights))
         inner, outer = (left, right) if isinstance(layer, Conv1D) else (right, left)
-        return self._balanced(inner.T, outer)
-
-    def _balanced(self, inner: Tensor, outer: Tensor) -> _Factors:
-        """Return factors in the model's dtype, with amplitudes moved to the inner ones by powers of two.
-
-        In float16 a thin product without its amplitude may overflow.
-        """
-        largest = outer.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny)
-        scale = torch.exp2(torch.floor(torch.log2(largest)))
-        return _Factors((inner * scale).to(self._dtype).contiguous(), (outer / scale[:, None]).to(self._dtype))
+        return _balanced(inner.T, outer, weight.dtype)
 
     def _filled(self, parts: list[np.ndarray]) -> Tensor:
         rows = np.concatenate(parts)
@@ -171,6 +160,16 @@ def added_products(model: PreTrainedModel, linears: PackedLinears | None = None)
     """Return what adds displacements in a model's products; None if its layers cannot tell tokens apart."""
     added = AddedProducts(model, linears)
     return added if added.serves(model) else None
+
+
+def _balanced(inner: Tensor, outer: Tensor, dtype: torch.dtype) -> _Factors:
+    """Return factors in a layer's dtype, with amplitudes moved to the inner ones by powers of two.
+
+    In float16 a thin product without its amplitude might overflow.
+    """
+    largest = outer.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny)
+    scale = torch.exp2(torch.floor(torch.log2(largest)))
+    return _Factors((inner * scale).to(dtype).contiguous(), (outer / scale[:, None]).to(dtype))
 
 
 def _restore(layer: nn.Module, forward: Any) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 Kernels = Literal["torch", "onednn-packed"]
 Extended = Callable[[nn.Module, Tensor], Tensor]
+"""Function of a layer and its input that returns the input with more columns."""
 
 _AGREEMENT = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 """Largest difference of the fused MLP from the module's own, relative to the largest output. Another activation or
@@ -57,6 +58,9 @@ class PackedLinears:
     Args:
         model: Model to change: its linear layers, and gated MLPs made of them, get another forward pass. Its
             parameters are not touched.
+
+    Attributes:
+        layers: Layers that have packed copies.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -79,7 +83,7 @@ class PackedLinears:
 
         Args:
             columns: Columns by layer [outputs, columns].
-            extended: Function of a layer and its input that returns the input with as many columns appended.
+            extended: Returns the input of one of these layers with as many columns appended.
         """
         self.drop()
         self._columns, self._extended = columns, extended
