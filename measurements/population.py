@@ -1,21 +1,24 @@
 """Speed of a population: `python -m measurements.population`.
 
 Candidates of low-rank noise that share batches are timed against candidates of full rank, each of which moves the
-weights, and against low-rank candidates one after another by moves. Texts of the first and the last are compared. All
-take turns in one run with the same engines; loading them is not included. Seconds of the processors are printed too,
-because other work on a machine changes them less. With one new token, only prompts are computed.
+weights, and against low-rank candidates one after another by moves. Texts and mean rewards of the first and the last
+are compared. All take turns in one run with the same engines; loading them is not included. Seconds of the processors
+are printed too, because other work on a machine changes them less. With `--new-tokens 1` only prompts are computed.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from statistics import correlation
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import click
+import numpy as np
 import psutil
 
 from bench.compute.meter import Meter
@@ -31,6 +34,7 @@ from bench.registry import load_task
 from bench.run.evaluator import Evaluator
 from bench.run.prompting import PLAIN
 from bench.weights.points import Point
+from tasks.interface import Example
 
 TURN = 32
 """Candidates that are announced at a time, as methods do. After them the next kind has its turn."""
@@ -83,6 +87,13 @@ def answered(engine: Engine, jobs: list[Job]) -> tuple[list[str], Time]:
             found = arrived.get(job) or engine.generate(job.prompts, job.sampling, meter, job.end_rules, job.added)
         texts += [completion.text for completion in found]
     return texts, Time.now().since(started)
+
+
+def means(evaluator: Evaluator, examples: Sequence[Example], texts: Sequence[str]) -> list[float]:
+    """Return the mean reward of each candidate, whose texts follow each other."""
+    count = len(examples)
+    parts = [texts[first : first + count] for first in range(0, len(texts), count)]
+    return [float(np.mean([score.reward for score in evaluator.rewards(examples, part)])) for part in parts]
 
 
 @click.command()
@@ -139,6 +150,8 @@ def main(
                 found, took = answered(engine, jobs(range(first, min(first + TURN, candidates + 1)), kind, added=added))
                 texts[way] += found
                 times[way].append(took)
+        compared = texts["shared batches"], texts["low-rank moves"]
+        scores = [means(evaluator, chosen, each) for each in compared]
     print(f"{candidates} candidates, {examples} examples, {model}, {name}, at most {task.max_new_tokens} new tokens")
     print(f"{backend}, {dtype}")
     sums = {way: Time(*map(sum, zip(*found, strict=True))) for way, found in times.items()}
@@ -146,8 +159,10 @@ def main(
     for way, took in sums.items():
         passed, computed = took.passed / shared.passed, took.computed / shared.computed
         print(f"{way}: {took}; relative to shared batches {passed:.2f} (processors {computed:.2f})")
-    pairs = list(zip(texts["shared batches"], texts["low-rank moves"], strict=True))
-    print(f"texts equal to those of moved weights: {sum(one == other for one, other in pairs)} of {len(pairs)}")
+    equal = sum(one == other for one, other in zip(*compared, strict=True))
+    print(f"texts equal to those of moved weights: {equal} of {len(compared[0])}")
+    if all(np.ptp(each) for each in scores):
+        print(f"correlation of the candidates' mean rewards: {correlation(*scores):.3f}")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ for all candidates, and the second is thin. So a batch may hold rows of many can
 et al., arXiv 2511.16652). The factors of all candidates stand side by side, and a mask leaves each token those of its
 own candidate: what the others add is an exact zero. The factors are filled up with zeros to one width, so that a kernel
 sums in one order however many candidates there are.
+
+Where weights are packed, x R is appended to x, and L to W: [x, x R] [W, L]^T is one product, so no second pass over the
+outputs is needed, and a gated MLP stays fused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +24,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from bench.engines.groups import TERMS
+from bench.engines.packed import PackedLinears
 from bench.models.linear import adaptable_layers
 from bench.weights.layout import Layout
 from bench.weights.lowrank import Floats, displacement_factors
@@ -38,19 +42,19 @@ class AddedProducts:
     """Displacements that the linear layers of a model add in their products.
 
     Args:
-        model: Model in float32 whose layers are called with all tokens of a pass.
+        model: Model whose layers are called with all tokens of a pass.
         layout: Its layout.
+        linears: Packed copies of the model's layers; None if its layers compute with their own weights.
     """
 
-    def __init__(self, model: PreTrainedModel, layout: Layout) -> None:
+    def __init__(self, model: PreTrainedModel, layout: Layout, linears: PackedLinears | None = None) -> None:
         self._layout = layout
         self._layers = {name: model.get_submodule(name) for name in adaptable_layers(model)}
-        inside = {id(layer) for layer in self._layers.values()}
-        # A module with a forward pass of its own for speed computes its layers' products without calling them.
-        self._fused = [each for each in model.modules() if "forward" in vars(each) and id(each) not in inside]
-        self._factors: dict[str, _Factors] = {}
+        self._linears = linears
+        self._factors: dict[nn.Module, _Factors] = {}
         self._columns = torch.zeros(0, dtype=torch.int64)
         self._mask = torch.zeros(0, 0)
+        self._last: tuple[Tensor, Tensor] | None = None  # the last input of a packed layer, without and with columns
         self._device = model.device
 
     def serves(self, model: PreTrainedModel) -> bool:
@@ -65,8 +69,9 @@ class AddedProducts:
 
         hooks = [each.register_forward_pre_hook(partial(note, name)) for name, each in self._layers.items()]
         count = 8
+        unfused = nullcontext() if self._linears is None else self._linears.unfused()
         try:
-            with self._unfused(), torch.inference_mode():
+            with unfused, torch.inference_mode():
                 model(input_ids=torch.zeros(1, count, dtype=torch.int64, device=self._device), use_cache=False)
         finally:
             for hook in hooks:
@@ -83,18 +88,21 @@ class AddedProducts:
         owners = [i for i, each in enumerate(displacements) for _ in range(each.rank)]
         assert len(owners) <= TERMS
         self._columns = torch.tensor(owners + [-1] * (TERMS - len(owners)), device=self._device)
-        self._factors = self._side_by_side(displacements)
-        layers = {name: self._layers[name] for name in self._factors}  # others are not within the mask of the noise
-        own = {layer: vars(layer).get("forward") for layer in layers.values()}
+        self._factors = self._side_by_side(displacements)  # of the layers within the mask of the noise alone
+        packed = self._factors.keys() & self._linears.layers if self._linears is not None else set()
+        own = {layer: vars(layer).get("forward") for layer in self._factors if layer not in packed}
         try:
-            with self._unfused():
-                for name, layer in layers.items():
-                    layer.forward = partial(self._forward, name, layer.forward)
+            with ExitStack() as opened:
+                if self._linears is not None:
+                    columns = {layer: self._factors[layer].outer.T for layer in packed}
+                    opened.enter_context(self._linears.appending(columns, self._extended))
+                for layer in own:
+                    layer.forward = partial(self._forward, layer, layer.forward)
                 yield
         finally:
             for layer, forward in own.items():
                 _restore(layer, forward)
-            self._factors = {}
+            self._factors, self._last = {}, None
 
     @property
     def active(self) -> bool:
@@ -109,16 +117,35 @@ class AddedProducts:
     def choose(self, owners: Tensor) -> None:
         """Set the displacement of each token of the next pass, by its number [tokens]."""
         self._mask = (owners[:, None] == self._columns[None]).float()
+        self._last = None
 
-    def _forward(self, name: str, own: Any, states: Tensor) -> Tensor:
+    def _forward(self, layer: nn.Module, own: Any, states: Tensor) -> Tensor:
         product: Tensor = own(states)
-        inner, outer = self._factors[name]
+        inner, outer = self._factors[layer]
         thin = (states.reshape(-1, states.shape[-1]) @ inner).mul_(self._mask)
         product.view(-1, product.shape[-1]).addmm_(thin, outer)
         return product
 
-    def _side_by_side(self, displacements: Sequence[Point]) -> dict[str, _Factors]:
-        """Return the factors of all displacements in each layer that one of them moves, by the layer's name."""
+    def _extended(self, layer: nn.Module, states: Tensor) -> Tensor:
+        """Return the input of a layer with its thin product appended [..., inputs + terms].
+
+        Layers that follow each other with one input write their thin products into the same memory: the product of the
+        one before has been computed by then.
+        """
+        inner = self._factors[layer].inner
+        inputs, terms = inner.shape
+        if self._last is None or self._last[0] is not states:
+            extended = states.new_empty(*states.shape[:-1], inputs + terms)
+            extended[..., :inputs] = states
+            self._last = states, extended
+        extended = self._last[1]
+        thin = extended.view(-1, inputs + terms)[:, inputs:]
+        torch.mm(states.reshape(-1, inputs), inner, out=thin)
+        thin.mul_(self._mask)
+        return extended
+
+    def _side_by_side(self, displacements: Sequence[Point]) -> dict[nn.Module, _Factors]:
+        """Return the factors of all displacements in each layer that one of them moves."""
         found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         first = 0
         for each in displacements:
@@ -128,27 +155,20 @@ class AddedProducts:
                     found[name] = _zeros(inner.shape[1]), _zeros(outer.shape[1])
                 found[name][0][terms], found[name][1][terms] = inner, outer
             first = terms.stop
-        return {name: self._factors_of(inner.T, outer) for name, (inner, outer) in found.items()}
+        return {self._layers[name]: self._factors_of(name, inner, outer) for name, (inner, outer) in found.items()}
 
-    def _factors_of(self, inner: np.ndarray, outer: np.ndarray) -> _Factors:
-        return _Factors(*(torch.from_numpy(np.ascontiguousarray(each)).to(self._device) for each in (inner, outer)))
-
-    @contextmanager
-    def _unfused(self) -> Iterator[None]:
-        """Let fused modules call their layers within the block."""
-        fused = {module: vars(module)["forward"] for module in self._fused}
-        for module in fused:
-            del module.forward
-        try:
-            yield
-        finally:
-            for module, forward in fused.items():
-                module.forward = forward
+    def _factors_of(self, name: str, inner: np.ndarray, outer: np.ndarray) -> _Factors:
+        weight: Any = self._layers[name].weight  # some layers of a model in half precision are in float32
+        return _balanced(
+            torch.from_numpy(inner).to(self._device), torch.from_numpy(outer).to(self._device), weight.dtype
+        )
 
 
-def added_products(model: PreTrainedModel, layout: Layout) -> AddedProducts | None:
+def added_products(
+    model: PreTrainedModel, layout: Layout, linears: PackedLinears | None = None
+) -> AddedProducts | None:
     """Return what adds displacements in a model's products; None if its layers cannot tell tokens apart."""
-    added = AddedProducts(model, layout)
+    added = AddedProducts(model, layout, linears)
     return added if added.serves(model) else None
 
 
@@ -171,6 +191,17 @@ def thin_factors(
 
 def _zeros(size: int) -> np.ndarray:
     return np.zeros((TERMS, size), dtype=np.float32)
+
+
+def _balanced(inner: Tensor, outer: Tensor, dtype: torch.dtype) -> _Factors:
+    """Return factors [terms, inputs] and [terms, outputs] in a layer's dtype, with amplitudes moved to the inner ones.
+
+    They are moved by powers of two. In float16 a thin product without its amplitude might overflow.
+    """
+    largest = outer.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny)
+    scale = torch.exp2(torch.floor(torch.log2(largest)))
+    inner, outer = inner * scale[:, None], outer / scale[:, None]
+    return _Factors(inner.T.to(dtype).contiguous(), outer.to(dtype))
 
 
 def _restore(layer: nn.Module, forward: Any) -> None:

@@ -10,7 +10,8 @@ products of two kernels differ in their last bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal
 
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 Kernels = Literal["torch", "onednn-packed"]
+Extended = Callable[[nn.Module, Tensor], Tensor]
+"""Function of a layer and its input that returns the input with more columns."""
 
 _AGREEMENT = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 """Largest difference of the fused MLP from the module's own, relative to the largest output. Another activation or
@@ -55,35 +58,77 @@ class PackedLinears:
     Args:
         model: Model to change: its linear layers, and gated MLPs made of them, get another forward pass. Its
             parameters are not touched.
+
+    Attributes:
+        layers: Layers that have packed copies.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._packed: dict[nn.Linear, Tensor] = {}
-        for mlp in list(_gated_mlps(model)):
-            if self._fused_agrees(mlp):
-                mlp.forward = partial(self._mlp, mlp)
-        for module in model.modules():
-            if type(module) is nn.Linear:
-                module.forward = partial(self._linear, module)
+        self._packed: dict[nn.Module, Tensor] = {}
+        self._columns: Mapping[nn.Module, Tensor] = {}
+        self._extended: Extended = _as_given
+        self._fused = [mlp for mlp in _gated_mlps(model) if self._fused_agrees(mlp)]
+        self._fuse()
+        self.layers = frozenset(module for module in model.modules() if type(module) is nn.Linear)
+        for layer in self.layers:
+            layer.forward = partial(self._linear, layer)
 
     def drop(self) -> None:
         """Drop the packed copies. Must be called whenever the weights change."""
         self._packed.clear()
 
+    @contextmanager
+    def appending(self, columns: Mapping[nn.Module, Tensor], extended: Extended) -> Iterator[None]:
+        """Append columns to the weights of layers within the block.
+
+        Args:
+            columns: Columns by layer [outputs, columns].
+            extended: Returns the input of one of these layers with as many columns appended.
+        """
+        self.drop()
+        self._columns, self._extended = columns, extended
+        try:
+            yield
+        finally:
+            self.drop()
+            self._columns, self._extended = {}, _as_given
+
+    @contextmanager
+    def unfused(self) -> Iterator[None]:
+        """Let gated MLPs call their layers within the block."""
+        for mlp in self._fused:
+            del mlp.forward
+        try:
+            yield
+        finally:
+            self._fuse()
+
+    def _fuse(self) -> None:
+        for mlp in self._fused:
+            mlp.forward = partial(self._mlp, mlp)
+
     def _weight(self, layer: nn.Linear) -> Tensor:
         packed = self._packed.get(layer)
         if packed is None:
-            packed = self._packed[layer] = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach())
+            weight = layer.weight.detach()
+            if layer in self._columns:
+                weight = torch.cat([weight, self._columns[layer]], 1)
+            packed = self._packed[layer] = torch.ops.mkldnn._reorder_linear_weight(weight)
         return packed
 
+    def _input(self, layer: nn.Linear, states: Tensor) -> Tensor:
+        return self._extended(layer, states) if layer in self._columns else states
+
     def _linear(self, layer: nn.Linear, states: Tensor) -> Tensor:
+        states = self._input(layer, states)
         return torch.ops.mkldnn._linear_pointwise(states, self._weight(layer), layer.bias, "none", [], "")
 
     def _mlp(self, mlp: nn.Module, states: Tensor) -> Tensor:
         """Return down(silu(gate(x)) * up(x)), with activation and product inside the two matrix products."""
         gate, up, down = mlp.gate_proj, mlp.up_proj, mlp.down_proj
-        gated = torch.ops.mkldnn._linear_pointwise(states, self._weight(gate), gate.bias, "swish", [], "")
-        inner = torch.ops.mkldnn._linear_pointwise.binary(states, gated, self._weight(up), up.bias, "mul")
+        product = torch.ops.mkldnn._linear_pointwise
+        gated = product(self._input(gate, states), self._weight(gate), gate.bias, "swish", [], "")
+        inner = product.binary(self._input(up, states), gated, self._weight(up), up.bias, "mul")
         return self._linear(down, inner)
 
     @torch.inference_mode()
@@ -94,6 +139,10 @@ class PackedLinears:
         own, fused = mlp(states).float(), self._mlp(mlp, states).float()
         self.drop()
         return bool((own - fused).abs().max() <= _AGREEMENT[weight.dtype] * own.abs().max())
+
+
+def _as_given(_: nn.Module, states: Tensor) -> Tensor:
+    return states
 
 
 def _gated_mlps(model: nn.Module) -> Iterator[nn.Module]:

@@ -122,9 +122,8 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             self.settings["batch"] = self._batch_kind
         self._space = WeightSpace(parameters, neighbours=neighbours, tensors=tensors, layout=self.layout)
         self._linears = PackedLinears(self._model) if kernels == "onednn-packed" else None
-        # Moved weights in half precision are rounded and added products are not, so candidates would be other models.
-        mixes = self._batch_kind == "ragged" and self._model.dtype == torch.float32
-        self._added = added_products(self._model, self.layout) if mixes else None
+        ragged = self._batch_kind == "ragged"
+        self._added = added_products(self._model, self.layout, self._linears) if ragged else None
         self.most_terms = 0 if self._added is None else TERMS
         self._shared = SharedBatches(self.profile, self._batch_size, self._answer)
 
