@@ -104,7 +104,7 @@ def test_an_allowance_that_ends_within_a_candidate_stops_it_where_it_stops_alone
 def test_in_half_precision_a_group_gives_the_same_texts_whenever_it_is_computed(dtype, prompts):
     # There texts depend on the batch. It follows from the announcement, whatever was answered before.
     half = TransformersEngine(resolve("tiny-adder").prepare().path, dtype=dtype)
-    jobs = asked(prompts, candidates(6))
+    jobs = asked(prompts, candidates(6, "lowrank", SIGMA))
     first = together(half, jobs)
     half.prepare([], lambda *_: None)
     half.prepare(jobs, lambda *_: None)
@@ -119,7 +119,7 @@ def test_in_half_precision_a_group_gives_the_same_texts_whenever_it_is_computed(
 def test_factors_in_float16_do_not_overflow_where_a_moved_weight_would_not(prompts):
     half = TransformersEngine(resolve("tiny-adder").prepare().path, dtype="float16")
     layer = next(iter(half._added._layers.values()))
-    with half._added.of(candidates(1, sigma=1e-4)):
+    with half._added.of(candidates(1, "lowrank", 1e-4)):
         inner, outer = half._added._factors[layer]
         assert 0 < inner.abs().max() < 1e-3
         assert 1 <= outer.abs().max() < 2
