@@ -104,7 +104,7 @@ def test_an_allowance_that_ends_within_a_candidate_stops_it_where_it_stops_alone
 def test_in_half_precision_a_group_gives_the_same_texts_whenever_it_is_computed(dtype, prompts):
     # There texts depend on the batch. It follows from the announcement, whatever was answered before.
     half = TransformersEngine(resolve("tiny-adder").prepare().path, dtype=dtype)
-    jobs = asked(prompts, candidates(6, "lowrank", SIGMA))
+    jobs = asked(prompts, candidates(6, "lowrank", SIGMA), GREEDY)
     first = together(half, jobs)
     half.prepare([], lambda *_: None)
     half.prepare(jobs, lambda *_: None)
