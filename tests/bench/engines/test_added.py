@@ -159,7 +159,7 @@ def test_other_families_answer_as_with_moved_weights(family, tmp_path):
     ids=str,
 )
 def test_masks_and_scales_give_the_answers_of_moved_weights(engine, prompts, noise):
-    jobs = asked(prompts, candidates(8, noise))
+    jobs = asked(prompts, candidates(8, noise, SIGMA), GREEDY)
     mixed = together(engine, jobs)
     assert texts(mixed) == texts(alone(engine, jobs)) == texts(moved(engine, jobs))
     assert len({tuple(answers) for answers, _ in mixed}) > 2
@@ -172,7 +172,7 @@ def test_masks_and_scales_give_the_answers_of_moved_weights(engine, prompts, noi
 
 def test_candidates_of_several_noises_may_share_a_batch(engine, prompts):
     noises = ["lowrank", Noise("lowrank", modules="mlp"), Noise("lowrank-2", "modular", "attention")]
-    jobs = [job for noise in noises for job in asked(prompts, candidates(2, noise))]
+    jobs = [job for noise in noises for job in asked(prompts, candidates(2, noise, SIGMA), GREEDY)]
     assert texts(together(engine, jobs)) == texts(moved(engine, jobs))
 
 

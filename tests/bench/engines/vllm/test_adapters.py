@@ -84,7 +84,7 @@ def test_texts_and_model_flops_are_those_of_the_transformers_engine(engine, llam
 )
 def test_masks_and_scales_of_adapters_are_those_of_moved_weights(start, llama, noise):
     engine = start(llama, rank=1)
-    jobs = asked(PROMPTS, [Point(each.amplitudes, noise) for each in candidates(8, "lowrank", SIGMA)], GREEDY)
+    jobs = asked(PROMPTS, candidates(8, noise, SIGMA), GREEDY)
     assert texts(together(engine, jobs)) == texts(moved(engine, jobs))
     assert len(set(map(tuple, texts(together(engine, jobs))))) > 1
 
