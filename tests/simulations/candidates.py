@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.engines.interface import Engine, Job, Sampling, TokenIds
-from bench.weights.noise import Noise, NoiseKind
+from bench.weights.noise import Noise
 from bench.weights.points import Point
 from tasks.interface import EndRule
 
@@ -13,7 +13,7 @@ Answered = list[tuple[list[str], Work]]
 """Texts and work of each job."""
 
 
-def candidates(count: int, noise: Noise | NoiseKind, sigma: float) -> list[Point]:
+def candidates(count: int, noise: Noise, sigma: float) -> list[Point]:
     """Return candidates at a distance from the base, every second one in the opposite direction of its noise."""
     return [Point({seed: sigma if seed % 2 else -sigma}, noise) for seed in range(1, count + 1)]
 
