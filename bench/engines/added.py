@@ -30,6 +30,8 @@ from bench.weights.layout import Layout
 from bench.weights.lowrank import Floats, displacement_factors
 from bench.weights.points import Point
 
+TINY = np.finfo(np.float32).tiny
+
 
 class _Factors(NamedTuple):
     """Factors of all candidates in one layer: `inner` [inputs, terms] and `outer` [terms, outputs]."""
@@ -53,7 +55,7 @@ class AddedProducts:
         self._linears = linears
         self._factors: dict[nn.Module, _Factors] = {}
         self._columns = torch.zeros(0, dtype=torch.int64)
-        self._mask = torch.zeros(0, 0)
+        self._others = torch.zeros(0, 0, dtype=torch.bool)
         self._last: tuple[Tensor, Tensor] | None = None  # the last input of a packed layer, without and with columns
         self._device = model.device
 
@@ -116,13 +118,13 @@ class AddedProducts:
 
     def choose(self, owners: Tensor) -> None:
         """Set the displacement of each token of the next pass, by its number [tokens]."""
-        self._mask = (owners[:, None] == self._columns[None]).float()
+        self._others = owners[:, None] != self._columns[None]
         self._last = None
 
     def _forward(self, layer: nn.Module, own: Any, states: Tensor) -> Tensor:
         product: Tensor = own(states)
         inner, outer = self._factors[layer]
-        thin = (states.reshape(-1, states.shape[-1]) @ inner).mul_(self._mask)
+        thin = (states.reshape(-1, states.shape[-1]) @ inner).masked_fill_(self._others, 0)
         product.view(-1, product.shape[-1]).addmm_(thin, outer)
         return product
 
@@ -141,7 +143,7 @@ class AddedProducts:
         extended = self._last[1]
         thin = extended.view(-1, inputs + terms)[:, inputs:]
         torch.mm(states.reshape(-1, inputs), inner, out=thin)
-        thin.mul_(self._mask)
+        thin.masked_fill_(self._others, 0)
         return extended
 
     def _side_by_side(self, displacements: Sequence[Point]) -> dict[nn.Module, _Factors]:
@@ -158,10 +160,9 @@ class AddedProducts:
         return {self._layers[name]: self._factors_of(name, inner, outer) for name, (inner, outer) in found.items()}
 
     def _factors_of(self, name: str, inner: np.ndarray, outer: np.ndarray) -> _Factors:
-        weight: Any = self._layers[name].weight  # some layers of a model in half precision are in float32
-        return _balanced(
-            torch.from_numpy(inner).to(self._device), torch.from_numpy(outer).to(self._device), weight.dtype
-        )
+        dtype: Any = self._layers[name].weight.dtype  # some layers of a model in half precision are in float32
+        given = (torch.from_numpy(each).to(self._device, dtype) for each in (inner.T, outer))
+        return _Factors(*(each.contiguous() for each in given))
 
 
 def added_products(
@@ -177,7 +178,8 @@ def thin_factors(
 ) -> Iterator[tuple[str, Floats, Floats]]:
     """Yield each layer that a displacement moves, with factors of inputs [terms, inputs] and outputs [terms, outputs].
 
-    The factors that the noise's amplitudes multiply are those of the weight's rows.
+    Amplitudes are in the factors of inputs, but for what is left over by a power of two. In float16 a thin product
+    without its amplitude might overflow.
 
     Args:
         layers: Linear layers by name.
@@ -186,22 +188,14 @@ def thin_factors(
     """
     for matrix, (left, right, _) in displacement_factors(displacement, layout):
         name = matrix.removesuffix(".weight")
-        yield (name, left[0], right) if isinstance(layers[name], Conv1D) else (name, right, left[0])
+        inner, outer = (left[0], right) if isinstance(layers[name], Conv1D) else (right, left[0])
+        largest = np.abs(outer).max(axis=1, keepdims=True)
+        scale = np.exp2(np.floor(np.log2(np.maximum(largest, TINY)))).astype(np.float32)
+        yield name, inner * scale, outer / scale
 
 
 def _zeros(size: int) -> np.ndarray:
     return np.zeros((TERMS, size), dtype=np.float32)
-
-
-def _balanced(inner: Tensor, outer: Tensor, dtype: torch.dtype) -> _Factors:
-    """Return factors [terms, inputs] and [terms, outputs] in a layer's dtype, with amplitudes moved to the inner ones.
-
-    They are moved by powers of two. In float16 a thin product without its amplitude might overflow.
-    """
-    largest = outer.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny)
-    scale = torch.exp2(torch.floor(torch.log2(largest)))
-    inner, outer = inner * scale[:, None], outer / scale[:, None]
-    return _Factors(inner.T.to(dtype).contiguous(), outer.to(dtype))
 
 
 def _restore(layer: nn.Module, forward: Any) -> None:

@@ -207,8 +207,10 @@ class EnginePool:
             del self._upcoming[: self._upcoming.index(job) + 1]
             self._forget()
         found = self._obtain(job, self._share(job, available), available)
-        if isinstance(found, JobResult) and found.refused is not None and meter.covers(found.work + found.refused):
-            found = self._obtain(job, available, available)
+        if isinstance(found, JobResult) and found.refused is not None:
+            needed = found.refused if added is not None else found.work + found.refused  # all of it in a shared batch
+            if meter.covers(needed):
+                found = self._obtain(job, available, available)
         if isinstance(found, Exception):
             raise found
         if found.work != Work():

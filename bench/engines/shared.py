@@ -53,9 +53,9 @@ class SharedBatches:
             self._ahead |= dict(zip(group, found, strict=True))
             self.ahead_tokens += sum(work.padded_tokens for _, work in found)
         completions, work = self._ahead[job]
-        if not meter.covers(work):  # alone, it stops at the first step that the meter does not cover
-            return self._answer([job], [meter])[0]
-        meter.reserve(work)
+        if not meter.covers(work):
+            self._answer([job], [meter])  # alone, it stops at the first step that the meter does not cover
+        meter.reserve(work)  # in half precision answers alone may be shorter, and end within the limit: it stops here
         del self._ahead[job]
         self.ahead_tokens -= work.padded_tokens
         return completions

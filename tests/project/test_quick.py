@@ -51,7 +51,6 @@ INDIRECT = {
     "bench.conformance.scoring": "bench/conformance/test_report.py",
     "bench.engines.added": "bench/engines/test_added.py",
     "bench.engines.booking": "bench/engines/test_added.py",
-    "bench.engines.shared": "bench/engines/test_added.py",
     "bench.models.linear": "bench/weights/test_layout.py",
     "bench.engines.local": "bench/engines/test_transformers.py",
     "bench.engines.memory": "bench/cli/test_doctor_model.py",

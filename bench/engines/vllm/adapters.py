@@ -102,7 +102,8 @@ def add_products(
         return
     adapters, _, rank, _ = inner[0].shape
     columns = torch.arange(adapters).repeat_interleave(rank)
-    mask = (wrapper.token_lora_indices[:, None] == columns).to(x.dtype)
-    thin = (x @ torch.cat([each.flatten(0, 2) for each in inner]).T).unflatten(1, (len(inner), -1)).mul_(mask[:, None])
+    others = wrapper.token_lora_indices[:, None] != columns
+    thin = (x @ torch.cat([each.flatten(0, 2) for each in inner]).T).unflatten(1, (len(inner), -1))
+    thin.masked_fill_(others[:, None], 0)
     for i, (part, each) in enumerate(zip(y.split(widths, dim=1), outer, strict=True)):
         part.addmm_(thin[:, i], each.squeeze(1).mT.flatten(0, 1))

@@ -28,6 +28,16 @@ def test_each_token_gets_the_product_of_its_own_adapter_in_every_part_of_the_out
         assert torch.allclose(y[row], 1 + expected, atol=1e-5)
 
 
+def test_an_overflow_of_one_adapter_stays_in_its_own_tokens():
+    inner, outer = factors(1)
+    inner[0][2] = torch.inf
+    y = torch.zeros(2, sum(WIDTHS))
+    wrapper = SimpleNamespace(no_lora=False, token_lora_indices=torch.tensor([0, 2]))
+    add_products(wrapper, y, torch.ones(2, INPUTS), inner, outer, 1.0, WIDTHS)
+    assert y[0].isfinite().all()
+    assert not y[1].isfinite().all()
+
+
 def test_a_batch_without_adapters_is_left_as_it_is():
     inner, outer = factors(1)
     y = torch.ones(2, sum(WIDTHS))
