@@ -160,13 +160,14 @@ class VllmEngine(LocalEngine[int]):
         with contained():
             self._vllm = self._open_with_adapters(kind, config, rank) if rank else self._open(kind)
         _RUNNING.add(self)
+        self._threads = torch.get_num_threads()
         self._ids = count()
         self._current = CurrentPoint()
         try:
             self.digest: str
-            self.digest, self.layout = self._vllm.collective_rpc("bench_open", args=(model, chosen))[0]
+            self.digest, self.layout = self._workers("bench_open", model, chosen)
             probed = probe(self.vocabulary, max_model_len - 1)
-            scale = self._vllm.collective_rpc("bench_scale")[0]
+            scale = self._workers("bench_scale")
             off = error_of_moves(lambda place: self._both_at(place, probed), scale, TOLERANCE[chosen])
         except BenchError:
             raise
@@ -253,17 +254,17 @@ class VllmEngine(LocalEngine[int]):
     def _both_at(self, place: Point, prompt: TokenIds) -> tuple[list[float], list[float]]:
         """Return a prompt's log-probabilities at a point, by the transformers model and by vLLM."""
         self.move_to(place)
-        return self._vllm.collective_rpc("bench_logprobs", args=(prompt,))[0], self._logprobs(prompt)
+        return self._workers("bench_logprobs", prompt), self._logprobs(prompt)
 
     def _both_with(self, displacement: Point, prompt: TokenIds) -> tuple[list[float], list[float]]:
         """Return a prompt's log-probabilities: by the transformers model at a point, and by vLLM with its adapter."""
-        theirs = self._vllm.collective_rpc("bench_logprobs_at", args=(displacement, prompt))[0]
+        theirs = self._workers("bench_logprobs_at", displacement, prompt)
         with self._adding([displacement] if displacement.rank else []):
             return theirs, self._logprobs(prompt)
 
     def _logprobs(self, prompt: TokenIds) -> list[float]:
         name = self._request(prompt, Sampling(max_new_tokens=1), None, 0, prompt_logprobs=0)
-        (output,) = self._vllm.step()
+        (output,) = self._run_step()
         assert output.request_id == name
         given = zip(prompt[1:], output.prompt_logprobs[1:], strict=True)
         return [float(logprobs[token].logprob) for token, logprobs in given]
@@ -280,7 +281,7 @@ class VllmEngine(LocalEngine[int]):
     def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
         """Precompute the directions of the announced points, and note which jobs share a batch."""
         moves = shared_directions([job for job in jobs if job.added is None])
-        self._vllm.collective_rpc("bench_prepare", args=(moves,))
+        self._workers("bench_prepare", moves)
         self._shared.announce(jobs)
 
     def move_to(self, point: Place) -> None:
@@ -292,7 +293,7 @@ class VllmEngine(LocalEngine[int]):
         if self._current.is_at(point):
             return
         with self._current.moving_to(point):
-            self._vllm.collective_rpc("bench_move", args=(point,))
+            self._workers("bench_move", point)
             self._drop_cache()
 
     def sample_at(
@@ -317,7 +318,7 @@ class VllmEngine(LocalEngine[int]):
             row.logprobs = []
         reserve(Work(weight_moves=1))
         self._current.leave()
-        self._vllm.collective_rpc("bench_hand_over", args=(weights,))
+        self._workers("bench_hand_over", weights)
         self._drop_cache()
         with torch.random.fork_rng(devices=[]):  # vLLM draws from torch's generator, too, and uses nothing of it
             self._decode(rows, sampling, [_Reserve(reserve)], [0])
@@ -335,12 +336,12 @@ class VllmEngine(LocalEngine[int]):
         from vllm.lora.request import LoRARequest
 
         try:
-            self._vllm.collective_rpc("bench_add", args=(list(displacements),))
+            self._workers("bench_add", list(displacements))
             self._adapters = [LoRARequest(str(i), i, NOWHERE) for i in range(1, len(displacements) + 1)]
             yield
         finally:
             self._adapters = ()
-            self._vllm.collective_rpc("bench_remove")
+            self._workers("bench_remove")
 
     def _decode(
         self, rows: Sequence[_Row], sampling: Sampling, meters: Sequence[_Reserves], products: Sequence[int]
@@ -438,9 +439,25 @@ class VllmEngine(LocalEngine[int]):
         self._vllm.add_request(name, TokensPrompt(prompt_token_ids=list(prompt)), parameters, lora_request=adapter)
         return name
 
+    def _workers(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the workers, and return what the first one returns."""
+        self._keep_threads()
+        return self._vllm.collective_rpc(method, args=arguments)[0]
+
+    def _run_step(self) -> Any:
+        self._keep_threads()
+        return self._vllm.step()
+
+    def _keep_threads(self) -> None:
+        """Set the number of torch's threads to the one that vLLM started with. Another engine may have changed it.
+
+        With another number vLLM's kernels on a CPU return wrong products.
+        """
+        torch.set_num_threads(self._threads)
+
     def _step(self, running: dict[str, _Row]) -> None:
         """Run one step of vLLM, and append the next token to every row."""
-        made = {output.request_id: output.outputs[0] for output in self._vllm.step()}
+        made = {output.request_id: output.outputs[0] for output in self._run_step()}
         if made.keys() != running.keys() or any(len(new.token_ids) != 1 for new in made.values()):
             raise BenchError(
                 f"vLLM made tokens for {len(made)} requests where {len(running)} were booked; lower --batch-size"
@@ -457,10 +474,10 @@ class VllmEngine(LocalEngine[int]):
         self._vllm = None
 
     def _save_model(self, folder: Path) -> None:
-        self._vllm.collective_rpc("bench_save", args=(str(folder),))
+        self._workers("bench_save", str(folder))
 
     def _move(self) -> Move | None:
-        found: Move | None = self._vllm.collective_rpc("bench_measure", args=(self.point,))[0]
+        found: Move | None = self._workers("bench_measure", self.point)
         return found
 
 

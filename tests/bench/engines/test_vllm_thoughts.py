@@ -49,6 +49,7 @@ class Standing(VllmEngine):
         }
         self.positions, self._batch_size, self._step_tokens = 512, batch_size, 4096
         self._vllm, self._ids = Requests(ours._model), count()
+        self._threads = torch.get_num_threads()
 
     def _request(self, prompt, sampling, seed, owner, **more):
         name = str(next(self._ids))

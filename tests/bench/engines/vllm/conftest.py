@@ -28,17 +28,6 @@ SIZES = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_number_of_threads():
-    """Keep the number of torch's threads: the transformers engine takes one for a small model.
-
-    On a CPU vLLM's kernels are wrong with another number than vLLM started with.
-    """
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(torch, "set_num_threads", lambda number: None)
-        yield
-
-
 @pytest.fixture(scope="session")
 def device():
     from vllm.platforms import current_platform
