@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bench.errors import BenchError, shown
 from bench.records.digests import PARTS, check_digests, recorded_digest
-from bench.records.rows import GateRecord
+from bench.records.rows import GateRecord, Move
 from bench.records.samples import Sample
 from bench.records.schema import Result
 from bench.stats import mcnemar_exact
@@ -247,6 +247,8 @@ def _numbers(before: Result, now: Result, *, same: bool) -> Finding:
     for number, (one, two) in enumerate(zip(before.rows, now.rows, strict=False)):
         for name in _FIGURES:
             first, second = getattr(one, name), getattr(two, name)
+            if name == "move":
+                second = _as_known(first, second)
             if first is not None and not alike(first, second) and (name != "weights" or second is not None):
                 differing.append(f"rows[{number}].{name}")
         if not _same_gate(one.gate, two.gate):
@@ -257,6 +259,13 @@ def _numbers(before: Result, now: Result, *, same: bool) -> Finding:
         differing.append(f"rows: {len(before.rows)} in the record, and {len(now.rows)} now")
     verdict: Verdict = "agrees" if not differing else "differs" if same else "tolerated"
     return Finding(check="counts, gate and weights, repeated", verdict=verdict, detail=", ".join(differing))
+
+
+def _as_known(before: Move | None, now: Move | None) -> Move | None:
+    """Return a repeated move without what the record's version did not measure."""
+    if before is None or now is None or before.untouched is not None:
+        return now
+    return now.model_copy(update={"untouched": None, "energy": {}})
 
 
 def _flops(before: Result, now: Result, *, same: bool) -> Finding:

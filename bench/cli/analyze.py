@@ -14,6 +14,7 @@ from bench.cli.outputs import LedgerOutput
 
 if TYPE_CHECKING:
     from bench.records.schema import Result
+    from bench.weights.noise import Noise
     from reports.analysis.population import Population
     from reports.analysis.results import Density, Specialisation
 
@@ -108,7 +109,8 @@ def density(runs: tuple[Path, ...], as_json: bool) -> None:
     """Show the share of perturbations that beat the base, by scale.
 
     Each share is printed next to the share expected from noise in the scores alone. RUNS are landscape runs. Runs on
-    the same model with the same seed score the same perturbations; their gains are then compared across tasks.
+    the same model with the same seed and the same noise score the same perturbations; their gains are then compared
+    across tasks.
     """
     from bench.console import PlainConsole
     from reports.analysis.results import Density
@@ -151,23 +153,26 @@ def _densities(runs: tuple[Path, ...]) -> list[Density]:
             Density(
                 task=result.config.task_label,
                 model=result.model.name if result.model else result.config.model,
-                parameters=_parameters(result.config.model),
+                parameters=_parameters(result.config.model, population.noise),
                 examples=population.base.size,
                 base=float(population.base.mean()),
                 shares=shares(population.correct, population.base, population.sigmas),
                 specialisation=tuple(special),
+                noise=str(population.noise),
             )
         )
     return found
 
 
 def _count_shared(first: Population, second: Population) -> int:
-    """Return the length of the common prefix of both populations' candidates."""
+    """Return the length of the common prefix of both populations' candidates: 0 if a seed means other noise in each."""
+    if first.noise != second.noise:
+        return 0
     one, two = (list(zip(p.seeds or (), p.sigmas.tolist(), strict=False)) for p in (first, second))
     return next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
 
 
-def _parameters(model: str) -> int | None:
+def _parameters(model: str, noise: Noise) -> int | None:
     """Return the number of weights in matrices that noise moves; None without the model's configuration or torch."""
     from bench.errors import BenchError
     from bench.models.source import resolve
@@ -181,9 +186,10 @@ def _parameters(model: str) -> int | None:
         from bench.models.multimodal import meta_model
         from bench.models.opening import config_of
         from bench.weights.layers import layout_of
-        from bench.weights.noise import PLAIN
 
-        return layout_of(meta_model(config_of(given, f"{source.label}, config.json"))).noise_values(PLAIN)
+        layout = layout_of(meta_model(config_of(given, f"{source.label}, config.json")))
+        moving = [layout.tensors[name] for name in layout.scales(noise)]
+        return sum(each.size for each in moving if len(each.shape) > 1)
     except BenchError:
         return None
 

@@ -76,6 +76,7 @@ def _plan(run: GridRun) -> PlanOutput:
         refused_because(config, method, task_data.traits, budget)
         or estimated.refused
         or estimated.too_long
+        or _unmovable(run)
         or _too_small(budget, cost)
         or missing_libraries(method)
     )
@@ -91,6 +92,23 @@ def _plan(run: GridRun) -> PlanOutput:
         )
     notes = (*unknown, *estimated.notes, *task_data.notes, *planned.notes, *_rounding(config, planned.method))
     return found.model_copy(update={"lines": tuple(lines), "notes": notes})
+
+
+def _unmovable(run: GridRun) -> str | None:
+    """Return why the method's noise moves nothing of the model; None if it does, or the model is not here."""
+    from bench.errors import Refused
+    from bench.models.endpoint import source_of
+    from bench.run.prepare import check_moves
+
+    if (folder := source_of(run.config).local()) is None:
+        return None
+    try:
+        check_moves(run.settings, folder)
+    except Refused as error:
+        return str(error)
+    except ImportError:  # the model's library is not on this machine
+        pass
+    return None
 
 
 def _too_small(budget: Budget, cost: float | None) -> str | None:

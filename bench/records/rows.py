@@ -132,7 +132,7 @@ class Move(Frozen):
         untouched: Fraction of the weights in tensors that the move in float32 leaves as they are, each as a whole; None
             in records of earlier versions.
         energy: Share of the squared norm in float32 by kind of layer, for the kinds that the model has: see
-            `bench.weights.layout`. Empty if the weights did not move, and in records of earlier versions.
+            `bench.weights.masks`. Empty if the weights did not move, and in records of earlier versions.
     """
 
     norm: NonNegativeFloat

@@ -35,7 +35,7 @@ from bench.run.sampling import unsupported_reason
 from bench.run.thinking import check_thinking
 from bench.run.tuning import ruleset
 from bench.strategy import Strategy, run_strategy
-from bench.weights.noise import NOISE_VERSION, PLAIN, Noise
+from bench.weights.noise import NOISE_VERSION, PLAIN
 from methods.interface import Method, MethodConfig
 from tasks.interface import Task, TaskTraits
 
@@ -211,8 +211,7 @@ def prepare(
         from bench.models.opening import check_opens, open_config
 
         check_opens(checkpoint, model.provenance.sha256, config.prompt)
-        if settings.drawn is not None and settings.drawn != PLAIN:
-            _check_moves(settings.drawn, checkpoint)
+        check_moves(settings, checkpoint)
         for name, found in models.items():
             with _naming_setting(method, name):  # it reads token ids, not conversations
                 check_opens(Path(found.path), found.provenance.sha256, "completion")
@@ -222,15 +221,21 @@ def prepare(
     return prepared
 
 
-def _check_moves(noise: Noise, checkpoint: Path) -> None:
-    """Raise before a run what a move by this noise would raise.
+def check_moves(settings: MethodConfig, checkpoint: Path) -> None:
+    """Raise before a run what a move by a method's noise would raise.
+
+    Args:
+        settings: Settings of the method.
+        checkpoint: Folder of the model.
 
     Raises:
-        Refused: If it moves no tensor of the model.
+        Refused: If the noise moves no tensor of the model.
     """
+    if settings.drawn is None or settings.drawn == PLAIN:
+        return
     from bench.weights.sketch import layout_of_checkpoint
 
-    layout_of_checkpoint(str(checkpoint)).scales(noise)
+    layout_of_checkpoint(str(checkpoint)).scales(settings.drawn)
 
 
 def further_models(method: Method) -> dict[str, ModelSource]:

@@ -40,6 +40,7 @@ from bench.run.status import LOCK, reported
 from bench.run.test_split import Deployed, TestSplit, deploy
 from bench.run.trained import PreparedTest, run_test
 from bench.run.trials import Trials
+from bench.weights.noise import PLAIN
 from methods.interface import Diverged, Method
 
 
@@ -159,6 +160,9 @@ class _Runner:
         limit = meter.limit
         assert limit is not None
         facts.report = context.report  # a reference: a run that ends early records what was reported so far
+        if (drawn := method.config.drawn) is not None and drawn != PLAIN:
+            untouched = self.evaluator.engine.layout.untouched(drawn)
+            context.report["noise"] = drawn.described | {"untouched": untouched}
         with closing(context):
             adapted = method.adapt(context)
         if meter.tripped or meter.flops(meter.ledger.adaptation()) > limit:

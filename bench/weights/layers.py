@@ -11,7 +11,8 @@ from transformers.pytorch_utils import Conv1D
 
 from bench.models.linear import adaptable_matrices
 from bench.models.tensors import movable
-from bench.weights.layout import LayerKind, Layout, TensorLayout
+from bench.weights.layout import Layout, TensorLayout
+from bench.weights.masks import LayerKind
 
 _WORDS: dict[LayerKind, tuple[str, ...]] = {
     "recurrence": (
@@ -38,7 +39,7 @@ def layout_of(model: PreTrainedModel) -> Layout:
         path, _, own = name.rpartition(".")
         owner, shape = modules[path], tuple(parameter.shape)
         is_head = head is not None and getattr(head, "weight", None) is getattr(owner, own)
-        linear = _linear_map(own, shape, owner, is_head=is_head)
+        linear = None if kinds[name] == "norm" else _linear_map(own, shape, owner, is_head=is_head)
         found[name] = TensorLayout(shape, kinds[name], linear, name in matrices)
     return Layout(found)
 
@@ -59,6 +60,8 @@ def _linear_map(name: str, shape: tuple[int, ...], owner: nn.Module, *, is_head:
         return None
     if isinstance(owner, Conv1D):
         return shape[1], shape[0]
+    if math.prod(shape[:-1]) == 1 and not isinstance(owner, nn.Linear):
+        return None  # multiplies element by element, as the time mix of RWKV does
     if len(shape) == 2 or hasattr(owner, "kernel_size"):
         return shape[0], math.prod(shape[1:])
     return (shape[-1], shape[-2]) if _is_transposed(owner) else (shape[-2], shape[-1])

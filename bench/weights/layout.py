@@ -10,36 +10,24 @@ tensors brings the expected energy back to that of plain noise. For unit noise e
     embedding                         c = 1: the root mean square of each row is 1
     gain of a norm, bias, other       c = 1: the root mean square is 1
 
-so c * eps maps inputs of root mean square 1 to outputs of root mean square 1 at most. Then all c are multiplied by
+so c * eps maps inputs of root mean square 1 to outputs of root mean square 1 in expectation, over noise and the worst
+input. The largest singular value of drawn noise of rank 1 is within 7 % of s; at rank 4 it is larger than s, by 5 to 12
+% for the matrices of SmolLM2 135M and by 17 to 25 % for those of tiny-adder. Then all c are multiplied by
 sqrt(sum n / sum c^2 n) over the tensors that move, with n the number of weights of each.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import numpy as np
 
 from bench.errors import Refused
+from bench.weights.masks import MODULES, LayerKind, selects
 from bench.weights.noise import Noise
 from bench.weights.points import Point
-
-LayerKind = Literal["embedding", "attention", "recurrence", "mlp", "norm", "head", "other"]
-"""Kind of a layer. Recurrences are scans and short convolutions along the text; experts and their routers are MLPs."""
-LAYER_KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
-
-MODULES: Mapping[str, tuple[LayerKind, ...]] = {
-    "all": LAYER_KINDS,
-    "attention": ("attention",),
-    "recurrence": ("recurrence",),
-    "mlp": ("mlp",),
-    "embeddings": ("embedding", "head"),
-}
-"""Kinds of layers that each name of a mask selects. Any other mask is a regular expression."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +87,15 @@ class Layout:
         shapes = ((name, self.tensors[name].shape) for name in self.scales(noise))
         return {name: (rows, columns) for name, (rows, columns) in shapes}
 
+    def untouched(self, noise: Noise) -> float:
+        """Return the share of all weights in tensors that noise leaves as they are.
+
+        Raises:
+            Refused: If no tensor moves.
+        """
+        moving = sum(self.tensors[name].size for name in self.scales(noise))
+        return 1 - moving / sum(each.size for each in self.tensors.values())
+
     def noise_values(self, noise: Noise) -> int:
         """Return the number of normals of one seed, those of vectors left out.
 
@@ -125,7 +122,7 @@ class Layout:
         return len(displacement.amplitudes) * self.noise_values(displacement.noise)
 
     def _compute_scales(self, noise: Noise) -> dict[str, float]:
-        moving = {name: each for name, each in self._carrying(noise).items() if _selects(noise.modules, name, each)}
+        moving = {name: each for name, each in self._carrying(noise).items() if selects(noise.modules, name, each.kind)}
         if not moving:
             raise Refused(self._nothing_moves(noise))
         if noise.scale == "plain":
@@ -145,16 +142,11 @@ class Layout:
         carrying = self._carrying(noise)
         if not carrying:
             return f"noise {noise.kind}: this model has no linear layer that it can move; take noise iid"
-        known = [mask for mask in MODULES if any(_selects(mask, name, each) for name, each in carrying.items())]
+        known = [mask for mask in MODULES if any(selects(mask, name, each.kind) for name, each in carrying.items())]
         return (
             f"modules {noise.modules!r}: selects no tensor of this model that noise {noise.kind} moves; take "
             f"{', '.join(known)}, or a regular expression that is found in names such as {next(iter(carrying))}"
         )
-
-
-def _selects(modules: str, name: str, tensor: TensorLayout) -> bool:
-    kinds = MODULES.get(modules)
-    return re.search(modules, name) is not None if kinds is None else tensor.kind in kinds
 
 
 def _modular(linear: tuple[int, int] | None, rank: int | None) -> float:

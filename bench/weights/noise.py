@@ -21,7 +21,8 @@ with r = 1, or 2 and 4 for `lowrank-2` and `lowrank-4`. Each entry has variance 
 equal energy in the matrices that move. The two factors have streams of their own. All other tensors, such as
 embeddings, norms, biases and the output head, stay.
 
-A mask of modules leaves out further tensors, and a scale gives each tensor a factor: see `bench.weights.layout`.
+A mask of modules leaves out further tensors, and a scale gives each tensor a factor: see `bench.weights.masks` and
+`bench.weights.layout`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
@@ -37,6 +37,8 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator
+
+from bench.weights.masks import check_modules
 
 NOISE_VERSION = "philox4x32-10-box-muller-1"
 
@@ -85,24 +87,7 @@ def rank_of(kind: NoiseKind) -> int | None:
     return int(rank or 1) if name == "lowrank" else None
 
 
-def _check_modules(modules: str) -> str:
-    """Return a mask of modules as it is.
-
-    Raises:
-        ValueError: If it is empty, or neither a name nor a regular expression.
-    """
-    if not modules:
-        raise ValueError("modules is empty; it must be a name such as mlp, or a regular expression")
-    try:
-        re.compile(modules)
-    except re.error as error:
-        raise ValueError(
-            f"modules is {modules!r}, which is no regular expression ({error}); give a name such as mlp, or correct it"
-        ) from error
-    return modules
-
-
-NoiseModules = Annotated[str, AfterValidator(_check_modules)]
+NoiseModules = Annotated[str, AfterValidator(check_modules)]
 """Mask of modules: see `Noise`."""
 
 
@@ -118,8 +103,8 @@ class Noise:
         kind: Noise kind: see this module.
         scale: `plain`: equal variance in all tensors that move; `modular`: a factor for each, see
             `bench.weights.layout`.
-        modules: Tensors that move: a name of `bench.weights.layout.MODULES`, or else a regular expression that is
-            searched in their names.
+        modules: Tensors that move: a name of `bench.weights.masks.MODULES`, several joined by `|`, or else a regular
+            expression that is searched in their names.
 
     Raises:
         ValueError: If the kind or the scale is unknown, or the regular expression is empty or invalid.
@@ -133,7 +118,7 @@ class Noise:
         for name, value, known in (("noise", self.kind, NoiseKind), ("scale", self.scale, NoiseScale)):
             if value not in get_args(known):
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(get_args(known))}")
-        _check_modules(self.modules)
+        check_modules(self.modules)
 
     @property
     def rank(self) -> int | None:

@@ -20,7 +20,8 @@ from bench.errors import BenchError
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place, read_checkpoint, read_trained
 from bench.weights.current_point import CurrentPoint
-from bench.weights.layout import LAYER_KINDS, Layout, TensorLayout
+from bench.weights.layout import Layout, TensorLayout
+from bench.weights.masks import LAYER_KINDS
 from bench.weights.noise import Noise, stream_keys
 from bench.weights.points import Point, steps_between
 from bench.weights.slices import SLICE, Directions, FullRank, LowRank, Slice, slices_of

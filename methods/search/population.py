@@ -62,8 +62,8 @@ class NoiseConfig(MethodConfig):
     )
     modules: NoiseModules = setting(
         "all",
-        "Tensors that noise moves: `all`, `attention`, `recurrence`, `mlp`, `embeddings` (with the output head), or a "
-        "regular expression that is searched in the tensors' names.",
+        "Tensors that noise moves: `all`, `attention`, `recurrence`, `mlp`, `embeddings` (with the output head), "
+        "several of these joined by `|`, or a regular expression that is searched in the tensors' names.",
         source="arXiv 2603.12228",
         later=True,
     )

@@ -151,11 +151,13 @@ class Density:
     Attributes:
         task: Task that the perturbations were scored on.
         model: Name of the base model.
-        parameters: Number of parameters in the base's matrices; None if its configuration is not available.
+        parameters: Number of parameters in the base's matrices that the noise moves; None if its configuration is not
+            available.
         examples: Number of examples that each perturbation was scored on.
         base: Accuracy of the base on these examples.
         shares: Fractions that beat the base, by scale and threshold.
         specialisation: Correlation with other runs that scored the same perturbations.
+        noise: Noise of the perturbations, such as `lowrank modules="mlp"`.
     """
 
     task: str
@@ -165,6 +167,7 @@ class Density:
     base: float
     shares: tuple[Share, ...]
     specialisation: tuple[Specialisation, ...] = ()
+    noise: str = "iid"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from bench.compute.ledger import ADAPTATION
 from bench.console import PlainTable
 from bench.records.schema import Result
 from bench.stats import Estimate, holm
+from bench.weights.noise import PLAIN
 from reports.analysis.gate import CHANCES
 from reports.analysis.results import Density, Drift, GatePowers, Geometry, SplitHalf, Statistic, SubspaceOverlap
 
@@ -77,7 +78,8 @@ def print_density(console: Console, found: Sequence[Density]) -> None:
     """Print one table per run, and the correlations of gains between tasks."""
     for one in found:
         size = f", {one.parameters:,} parameters in matrices" if one.parameters else ""
-        title = f"{one.task}, {one.model}{size}: base {100 * one.base:.1f} % of {one.examples}"
+        noise = f", noise {one.noise}" if one.noise != str(PLAIN) else ""
+        title = f"{one.task}, {one.model}{size}{noise}: base {100 * one.base:.1f} % of {one.examples}"
         console.print(title, style="bold", **_VERBATIM)
         table = _table("sigma", "gain", "of", "share", "95 %", "null mean", "null 95 %", "p", "held-out gain")
         for share in one.shares:

@@ -13,6 +13,7 @@ from bench.compute.ledger import ADAPTATION, Account
 from bench.errors import BenchError
 from bench.records.files import read
 from bench.records.schema import AccountRow
+from bench.weights.noise import PLAIN
 from reports.analysis.results import (
     Density,
     GatePower,
@@ -146,6 +147,8 @@ def _transfer(found: SplitHalf) -> Plot:
 
 def _density(found: Density) -> Section:
     facts = [("base", f"{percent(found.base)} of {found.examples} examples")]
+    if found.noise != str(PLAIN):
+        facts.append(("noise", found.noise))
     for special in found.specialisation:
         value = special.correlation
         text = f"{value.value:+.2f} ({value.low:+.2f} to {value.high:+.2f})"

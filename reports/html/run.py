@@ -16,7 +16,17 @@ from reports.html.page import render
 from reports.html.population import gate_plot, sections
 from reports.html.table import Heading, HtmlCell, HtmlTable, interval, percent, whiskers
 from reports.run.history import MethodDecision, configuration, gate_summary, gates
-from reports.run.summary import lost_moves, named_rows, origin, row_name, run_title, spent, statements, trials
+from reports.run.summary import (
+    left_out_by_noise,
+    lost_moves,
+    named_rows,
+    origin,
+    row_name,
+    run_title,
+    spent,
+    statements,
+    trials,
+)
 
 SHOWN = 8
 """Maximum number of samples shown per kind and row."""
@@ -108,7 +118,13 @@ def run_page(
         result=result,
         board=board,
         accuracies=_accuracies(rows) if rows else None,
-        statements=[*origin(result), *statements(rows), *lost_moves(result), *trials(result.tuning)],
+        statements=[
+            *origin(result),
+            *statements(rows),
+            *left_out_by_noise(result.report),
+            *lost_moves(result),
+            *trials(result.tuning),
+        ],
         untested={f"{result.config.method} {label}".strip(): why for label, why in result.untested.items()},
         ledger=_ledger(result) if result.ledger else None,
         compute=ledger_plot(result.ledger) if result.ledger else None,

@@ -131,6 +131,17 @@ def moves(rows: Sequence[tuple[str, Row]]) -> list[str]:
     return lines
 
 
+def left_out_by_noise(report: Mapping[str, Any]) -> list[str]:
+    """Return a sentence on the weights that a run's noise leaves out; none if it moves all.
+
+    Example: `noise lowrank: 33.8 % of the weights are left out`.
+    """
+    found = report.get("noise")
+    if not isinstance(found, dict) or not isinstance(share := found.get("untouched"), float) or not share:
+        return []
+    return [f"noise {found.get('kind')}: {100 * share:.1f} % of the weights are left out"]
+
+
 def lost_moves(result: Result) -> list[str]:
     """Return one sentence for each artifact whose move the run's dtype does not hold.
 

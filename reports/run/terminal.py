@@ -17,7 +17,18 @@ from bench.records.rows import Row
 from bench.records.samples import Sample
 from bench.records.schema import Result, Timing
 from reports.run.history import configuration, curves, gate_summary, gates
-from reports.run.summary import decided, lost_moves, named_rows, origin, row_name, run_title, spent, statements, trials
+from reports.run.summary import (
+    decided,
+    left_out_by_noise,
+    lost_moves,
+    named_rows,
+    origin,
+    row_name,
+    run_title,
+    spent,
+    statements,
+    trials,
+)
 
 SIGNIFICANT = 0.05
 """Significance level at which a row without a gate is taken for better than the base."""
@@ -48,6 +59,8 @@ def print_run(console: Console, folder: Path, result: Result, more: str | None =
             _print(console, text)
         for text in lost_moves(result):
             _print(console, f"warning: {text}", "yellow")
+    for text in left_out_by_noise(result.report):
+        _print(console, text)
     for label, reason in result.untested.items():
         _print(console, f"{config.method} {label}".strip() + f" was not tested: {reason}")
     if result.ungated:

@@ -52,6 +52,7 @@ INDIRECT = {
     "bench.engines.added": "bench/engines/test_added.py",
     "bench.engines.booking": "bench/engines/test_added.py",
     "bench.models.linear": "bench/weights/test_layout.py",
+    "bench.weights.masks": "bench/weights/test_layout.py",
     "bench.engines.local": "bench/engines/test_transformers.py",
     "bench.engines.memory": "bench/cli/test_doctor_model.py",
     "bench.hub.board": "bench/hub/test_push_pull.py",

@@ -134,6 +134,25 @@ def original(tmp_path_factory):
     return prepared.folder
 
 
+def test_a_move_is_compared_without_what_an_older_record_did_not_measure(original):
+    again = read_record(original)
+    rows = list(again.result.rows)
+    at = next(i for i, row in enumerate(rows) if row.move is not None)
+    assert rows[at].move.energy
+
+    def verdict(**changes):
+        rows[at] = again.result.rows[at].model_copy(
+            update={"move": again.result.rows[at].move.model_copy(update=changes)}
+        )
+        before = again.model_copy(update={"result": again.result.model_copy(update={"rows": tuple(rows)})})
+        findings, _ = compare_runs(before, again, (), same=True)
+        return next(each for each in findings if each.check == "counts, gate and weights, repeated")
+
+    assert verdict(untouched=None, energy={}).verdict == "agrees"
+    assert verdict(untouched=None, energy={}, norm=1.5).detail == f"rows[{at}].move"
+    assert verdict(untouched=0.5).detail == f"rows[{at}].move"
+
+
 @pytest.fixture
 def run(original, tmp_path):
     return Path(shutil.copytree(original, tmp_path / original.name))

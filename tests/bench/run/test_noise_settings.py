@@ -20,7 +20,7 @@ from bench.weights.space import WeightSpace
 from methods.landscape import LandscapeConfig
 from methods.randopt import Ensemble
 from reports.analysis.population import read_population
-from reports.run.summary import moves, named_rows
+from reports.run.summary import left_out_by_noise, moves, named_rows
 
 
 def called(*arguments):
@@ -76,6 +76,11 @@ def test_a_run_says_where_its_move_went_and_exports_it_unrounded(settings, noise
         f"randopt k=1: 100.0 % of the move's energy in {kind}; {100 * single.move.untouched:.1f} % of the weights were "
         "left out"
     ]
+    left_out = 1 - moving / sum(t.size for t in layout.tensors.values())
+    assert result.report["noise"] == noise.described | {"untouched": pytest.approx(left_out)}
+    line = f"noise {noise.kind}: {100 * left_out:.1f} % of the weights are left out"
+    assert left_out_by_noise(result.report) == [line]
+    assert line in called("show", folder)
     origin = json.loads((folder / "artifact" / "k=1" / "point.json").read_text())
     assert {key: origin[key] for key in origin if key in ("kind", "scale", "modules")} == noise.described
     ensemble = Ensemble.load(folder / "artifact" / "k=2", result.model.digest)
@@ -114,15 +119,33 @@ def test_what_moves_nothing_is_refused_before_the_run(tmp_path):
     assert not list(find_runs(tmp_path))
 
 
+def test_a_plan_refuses_what_moves_nothing_of_a_model_that_is_here(tmp_path):
+    options = ("plan", "-m", "es", "-t", "addition", "-M", "tiny-adder", "-b", "700", "--json")
+    (found,) = json.loads(called(*options, "--set", "modules=recurrence"))["plans"]
+    assert found["refused"].startswith("modules 'recurrence': selects no tensor of this model that noise iid moves;")
+    (found,) = json.loads(called(*options, "--set", "modules=mlp"))["plans"]
+    assert found["refused"] is None
+
+
 def test_analyses_take_the_whole_noise(tmp_path):
-    folder, _ = run(
-        tmp_path, "landscape", "700", "landscape.sigmas=0.01", "scale=modular", "modules=mlp", "landscape.examples=20"
-    )
+    settings = ("landscape.sigmas=0.01", "scale=modular", "landscape.examples=20")
+    folder, result = run(tmp_path / "mlp", "landscape", "700", *settings, "modules=mlp")
+    assert 0 < result.report["noise"]["untouched"] < 1
     _, population = read_population(folder)
     assert population.noise == Noise("iid", "modular", "mlp")
     assert population.seeds is not None
     printed = called("analyze", "split-half", folder, "--permutations", "20", "--dimensions", "64")
     assert "221,184 weights to 64 dimensions" in printed
+    whole, result = run(tmp_path / "all", "landscape", "700", *settings)
+    assert result.report["noise"] == {"kind": "iid", "scale": "modular", "untouched": 0.0}
+    assert left_out_by_noise(result.report) == []
+    printed = called("analyze", "density", folder, whole)
+    assert '221,184 parameters in matrices, noise iid scale="modular" modules="mlp": base' in printed
+    densities = json.loads(called("analyze", "density", folder, whole, "--json"))
+    assert [each["noise"] for each in densities] == ['iid scale="modular" modules="mlp"', 'iid scale="modular"']
+    assert [each["parameters"] for each in densities] == [221_184, 333_312]
+    # A seed means another perturbation under another mask.
+    assert [each["specialisation"] for each in densities] == [[], []]
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from tiny_families import configuration
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from bench.weights.layers import layer_kinds
-from bench.weights.layout import LAYER_KINDS
+from bench.weights.masks import LAYER_KINDS
 
 SMALL = {
     "hidden_size": 16,

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_families import configuration
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, RwkvConfig
 
 from bench.errors import Refused
 from bench.models.opening import open_model
@@ -71,6 +71,10 @@ def reference(seed, name, noise):
         ("embeddings", "iid", "embed head"),
         ("bias|norm", "iid", "up.b norm"),
         (r"^(?!up)", "lowrank", "attn turned"),
+        ("attention|mlp", "iid", "attn up.w up.b turned"),
+        ("mlp|embeddings", "lowrank", "up.w turned"),
+        (r"^(up|mlp|norm)", "iid", "up.w up.b norm"),  # within a group, a name is a pattern
+        (r"^[h|mlp|]", "iid", "head"),
     ],
 )
 def test_a_mask_selects_by_kind_of_layer_or_by_name(modules, kind, selected):
@@ -101,6 +105,12 @@ def test_a_mask_that_selects_nothing_is_refused_with_what_would_select_something
             {"modules": "("},
             r"modules is '\(', which is no regular expression .* give a name such as mlp, or correct it",
         ),
+        (
+            {"modules": "attention|up"},
+            r"modules is 'attention\|up': attention is a name; give only names, or a pattern",
+        ),
+        ({"modules": r"(x|y)\.w|all"}, "all is a name; give only names, or a pattern without them"),
+        ({"modules": "mlp|"}, "mlp is a name; give only names, or a pattern without them"),
         ({"modules": ""}, "modules is empty; it must be a name such as mlp, or a regular expression"),
     ],
 )
@@ -217,10 +227,10 @@ def test_a_walk_of_centres_keeps_what_the_mask_leaves_out():
 def test_a_measured_move_says_what_it_left_out_and_where_its_energy_went():
     space = WeightSpace(tensors(), 1, layout=LAYOUT)
     sizes = {name: each.size for name, each in LAYOUT.tensors.items()}
-    found = space.measure(Point({1: 0.1}, Noise("iid", modules="attention|up")))
-    untouched = sum(size for name, size in sizes.items() if not name.startswith(("up", "attn")))
-    # A regular expression, as it is no name: `attention` is in no tensor's name.
-    assert found.untouched == pytest.approx((untouched + sizes["attn.weight"]) / sum(sizes.values()), rel=1e-5)
+    found = space.measure(Point({1: 0.1}, Noise("iid", modules="up|turned")))
+    untouched = sum(size for name, size in sizes.items() if not name.startswith(("up", "turned")))
+    assert found.untouched == pytest.approx(untouched / sum(sizes.values()), rel=1e-5)
+    assert LAYOUT.untouched(Noise(modules="up|turned")) == pytest.approx(untouched / sum(sizes.values()))
     assert found.energy == {"embedding": 0.0, "attention": 0.0, "mlp": 1.0, "norm": 0.0, "head": 0.0}
     whole = space.measure(Point({1: 0.1}))
     assert whole.untouched == 0
@@ -281,6 +291,7 @@ FAMILIES = {
     "llama4": {"experts.gate_up_proj": (256, 64), "experts.down_proj": (64, 128)},
     "mamba": {"mixer.A_log": None, "mixer.conv1d.weight": (128, 4), "mixer.in_proj.weight": (256, 64)},
     "zamba2": {"mamba.in_proj.weight": (296, 64)},
+    "qwen2_moe": {"shared_expert_gate.weight": (1, 64)},  # a linear layer of one output
     "deepseek_v3": {"self_attn.kv_b_proj.weight": (128, 24), "self_attn.q_a_proj.weight": (32, 64)},
 }
 
@@ -299,6 +310,28 @@ def test_the_layout_of_a_family_has_outputs_and_inputs_of_each_linear_map(family
     for mask in (*masks, "embeddings"):
         selected = layout.scales(Noise(modules=mask)).keys()
         assert 0 < len(selected) < len(layout.tensors)
+
+
+def with_query_norms():
+    config = configuration("cohere")
+    config.use_qk_norm = True
+    return config
+
+
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [(with_query_norms(), "q_norm.weight"), (RwkvConfig(num_hidden_layers=1), "time_mix_key")],
+    ids=("cohere", "rwkv"),
+)
+def test_gains_with_two_or_three_dimensions_hold_no_linear_map(config, part):
+    with torch.device("meta"):
+        layout = layout_of(AutoModelForCausalLM.from_config(config))
+    found = {name: each for name, each in layout.tensors.items() if name.endswith(part)}
+    assert found
+    assert all(len(each.shape) > 1 and each.linear is None for each in found.values())
+    scales = layout.scales(Noise(scale="modular"))
+    (vector,) = {scales[name] for name, each in layout.tensors.items() if each.kind == "norm" and len(each.shape) == 1}
+    assert {scales[name] for name in found} == {vector}
 
 
 def test_modules_of_a_model_share_its_weights_out():

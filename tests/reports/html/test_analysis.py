@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -93,6 +93,12 @@ def test_every_analysis_is_plotted(make_record, parse):
     page = parse(run_page(make_record().result, analyses=found))
     assert "other candidates, 64 dimensions" in page.text
     assert not analysis_sections(NONE)
+
+
+def test_noise_that_is_not_plain_is_named():
+    assert "noise" not in dict(analysis_sections(Analyses(density=DENSITY))[0].facts)
+    (section,) = analysis_sections(Analyses(density=replace(DENSITY, noise="lowrank")))
+    assert dict(section.facts)["noise"] == "lowrank"
 
 
 def test_geometry_is_plotted_with_its_figures(make_record, parse):
