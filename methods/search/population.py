@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from bench.seeds import derive
 from bench.settings import setting
-from bench.weights.noise import Noise, NoiseKind, NoiseModules, NoiseScale
+from bench.weights.noise import PLAIN, Noise, NoiseKind, NoiseModules, NoiseScale
 from methods.interface import AdaptationSplit, Context, Evaluation, MethodConfig, Place, Point
 
 MIN_EXAMPLES = 8
@@ -79,7 +79,7 @@ def balanced_examples(evaluations: int) -> int:
     return min(math.isqrt(evaluations), evaluations // WANTED_POPULATION)
 
 
-def perturbation(seed: int, sigmas: Sequence[float], index: int, noise: Noise) -> Point:
+def perturbation(seed: int, sigmas: Sequence[float], index: int, noise: Noise = PLAIN) -> Point:
     """Return a candidate of RandOpt's population: noise with one of the standard deviations, drawn uniformly.
 
     Args:

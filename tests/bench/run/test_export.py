@@ -13,6 +13,7 @@ from bench.run.artifacts import adapted_weights
 from bench.run.context import DeploymentContext
 from bench.run.export import _trained, read_point, write_float32
 from bench.weights.checkpoint import saved_weights, write_checkpoint
+from bench.weights.layout import Layout
 from bench.weights.points import Point
 from methods.interface import SingleModel, describe_point
 
@@ -41,7 +42,7 @@ def test_a_point_around_trained_weights_names_their_digest(tmp_path):
     (tmp_path / "lost").mkdir()
     (tmp_path / "lost" / "point.json").write_text(json.dumps(origin | {"prompt": "default"}))
     with pytest.raises(BenchError, match="the artifact's weights are gone; run it again"):
-        adapted_weights(SimpleNamespace(folder=tmp_path / "lost", run=tmp_path), {}, (), (), tmp_path)
+        adapted_weights(SimpleNamespace(folder=tmp_path / "lost", run=tmp_path), {}, Layout({}), tmp_path)
 
 
 def test_the_checkpoint_of_a_run_that_trained_several_times_is_found_by_its_digest(tmp_path):

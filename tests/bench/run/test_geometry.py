@@ -37,7 +37,7 @@ def measured(tmp_path_factory):
     assert execute(prepared, ProgressDisplay(quiet=True)).status == "ok"
     ((artifact,), _) = find_adapted([prepared.folder])
     around = Neighbourhood(artifact.result, tmp_path_factory.mktemp("scratch"))
-    weights = adapted_weights(artifact, around.base, around.kinds, around.matrices, folder / "again")
+    weights = adapted_weights(artifact, around.base, around.layout, folder / "again")
     questions = task_of_run(artifact.result, artifact.run, 6)
     asked = [(prompt, completion.token_ids) for prompt, completion in around.answers(Point(), questions)]
     return artifact, around, weights, asked
