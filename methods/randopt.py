@@ -7,8 +7,8 @@ yields a row for every K in `top_k`.
 Differences from the released code, with reasons:
 
 - Noise is independent across tensors. The released code re-seeds the generator for every tensor.
-- Weights are always written as base plus perturbation, so with noise of full rank the members that vote are identical to
-  those scored, to the last bit.
+- Weights are always written as base plus perturbation, so with noise of full rank the members that vote are the ones
+  that were scored, bit for bit.
 - The mean shaped reward is called reward. Accuracy is a separate number.
 - The search does not read the test split.
 - The budget determines the population and, if small, the number of examples that score it.
