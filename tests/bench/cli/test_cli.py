@@ -132,7 +132,7 @@ def test_show_prints_the_configuration_and_compare_the_changed_items(finished):
     _, before = finished
     base, corp = (run["folder"] for run in before.data["runs"])
     shown = invoke("show", corp).stdout
-    assert "settings:  sigmas = " in shown
+    assert re.search(r"settings:  .*sigmas = ", shown, re.DOTALL)
     assert "reward by candidate (" in shown
     found = invoke("compare", base, corp, "--json").data
     compared = before.data["runs"][1]["result"]["rows"][1]["comparison"]
