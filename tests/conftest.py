@@ -30,17 +30,41 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run slow tests first and without coverage.
+MEASURED = [
+    Path(__file__).parent / name
+    for name in (
+        *(
+            "bench/cli/test_analyze.py",
+            "bench/compute",
+            "bench/records",
+            "bench/run/test_forecast.py",
+            "bench/run/test_run_id.py",
+        ),
+        *(
+            "bench/engines/test_decoding.py",
+            "bench/sandbox/inside",
+            "bench/stats",
+            "bench/test_seeds.py",
+            "bench/weights",
+        ),
+        *("methods/corp", "methods/test_voting.py", "reports/analysis", "tasks/test_interface.py"),
+    )
+]
+"""Tests of the modules of which coverage is required (pyproject.toml). No other test is slowed down to measure it."""
 
-    A slow test that starts last would leave the other workers idle. Coverage makes a simulation in pure Python three
-    times as slow. The quick tests alone reach the required coverage.
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run slow tests first, and measure coverage in the quick tests of the pure modules only.
+
+    A slow test that starts last would leave the other workers idle. Coverage doubles the time of a test, and makes a
+    simulation in pure Python three times as slow.
     """
     slow = [item for item in items if item.get_closest_marker("slow")]
-    if config.pluginmanager.hasplugin("pytest_cov"):
-        for item in slow:
-            item.add_marker("no_cover")
     slow_set = set(slow)
+    if config.pluginmanager.hasplugin("pytest_cov"):
+        for item in items:
+            if item in slow_set or not any(item.path.is_relative_to(path) for path in MEASURED):
+                item.add_marker("no_cover")
     items[:] = slow + [item for item in items if item not in slow_set]
 
 

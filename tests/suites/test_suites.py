@@ -1,4 +1,5 @@
 import json
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -18,6 +19,7 @@ REFERENCES = {"base", "sft", "grpo"}
 SUITES = Path(__file__).parents[2] / "suites"
 
 
+@cache
 def plans(name: str) -> list[dict]:
     """Return the plans of a suite with seed 0, for the model tiny-adder, which needs no download."""
     arguments = ["plan", "-C", str(SUITES / f"{name}.toml"), "-M", "tiny-adder", "-s", "0", "--json"]
