@@ -33,21 +33,10 @@ settings.load_profile("no deadline")
 MEASURED = [
     Path(__file__).parent / name
     for name in (
-        *(
-            "bench/cli/test_analyze.py",
-            "bench/compute",
-            "bench/records",
-            "bench/run/test_forecast.py",
-            "bench/run/test_run_id.py",
-        ),
-        *(
-            "bench/engines/test_decoding.py",
-            "bench/sandbox/inside",
-            "bench/stats",
-            "bench/test_seeds.py",
-            "bench/weights",
-        ),
-        *("methods/corp", "methods/test_voting.py", "reports/analysis", "tasks/test_interface.py"),
+        *("bench/cli/test_analyze.py", "bench/compute", "bench/engines/test_decoding.py", "bench/records"),
+        *("bench/run/test_forecast.py", "bench/run/test_run_id.py", "bench/sandbox/inside", "bench/stats"),
+        *("bench/test_seeds.py", "bench/weights", "methods/corp", "methods/test_voting.py", "reports/analysis"),
+        "tasks/test_interface.py",
     )
 ]
 """Tests of the modules of which coverage is required (pyproject.toml). No other test is slowed down to measure it."""
