@@ -117,6 +117,7 @@ INDIRECT = {
 """Modules that no quick test file imports, and the test file that runs them through another module or a process."""
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Modules of the packages that contain more than a docstring and re-exported names."""
     found = {}
@@ -144,6 +145,17 @@ def quick_files() -> dict[str, ast.Module]:
     return {name: tree for name, tree in trees.items() if has_a_quick_test(tree)}
 
 
+@cache
+def re_exported(package: str) -> dict[str, set[str]]:
+    """Names that a package's `__init__.py` imports, by the module that it imports them from."""
+    file = ROOT.joinpath(*package.split("."), "__init__.py")
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(file.read_text())) if file.exists() else ():
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.setdefault(node.module, set()).update(alias.name for alias in node.names)
+    return found
+
+
 def imports(tree: ast.Module) -> set[str]:
     """Dotted names that a file imports; for a name that a package re-exports, also the module that defines it."""
     found = set()
@@ -151,13 +163,9 @@ def imports(tree: ast.Module) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-            package = ROOT.joinpath(*node.module.split("."), "__init__.py")
-            if package.exists():
-                names = {alias.name for alias in node.names}
-                for inner in ast.walk(ast.parse(package.read_text())):
-                    if isinstance(inner, ast.ImportFrom) and inner.module and names & {a.name for a in inner.names}:
-                        found.add(inner.module)
+            names = {alias.name for alias in node.names}
+            found |= {node.module, *(f"{node.module}.{name}" for name in names)}
+            found |= {module for module, own in re_exported(node.module).items() if names & own}
     return found
 
 
