@@ -13,6 +13,10 @@ from hypothesis import settings
 if "PYTEST_XDIST_WORKER" in os.environ:
     for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(pool, "1")
+    # pytest-cov 7.1 takes a worker for a whole session at first, and never ends that measurement: `no_cover` would have
+    # no effect. It begins another one for the worker before tests are collected.
+    if "coverage" in sys.modules and (first := sys.modules["coverage"].Coverage.current()) is not None:
+        first.stop()
 
 # A pipe has no width. Workers of pytest-xdist get one.
 for name in ("COLUMNS", "LINES"):
