@@ -18,7 +18,6 @@ from bench.models.headers import count_weights
 from bench.run.endpoint import connect, is_served, one_server
 from bench.run.prepare import Prepared
 from bench.run.progress import ProgressDisplay
-from bench.weights.noise import rank_of
 from tasks.interface import PromptStyle
 
 
@@ -99,7 +98,7 @@ def _factory(prepared: Prepared, engines: Engines) -> Callable[..., Engine]:
             whole = prepared.task_data.max_length(style, text.encode, prepared.drafts)
             # Drafts are seldom as long as they can be, so a model with fewer positions is no reason to refuse the run.
             longest = max(longest, min(whole, max_positions(open_config(Path(model))) or whole))
-        rank = rank_of(config.method_config.get("noise", "iid"))
+        rank = None if prepared.noise is None else prepared.noise.rank
         return partial(VllmEngine, model, max_model_len=longest, rank=rank, **options)
     from bench.engines.transformers import TransformersEngine
 

@@ -35,7 +35,7 @@ from bench.run.sampling import unsupported_reason
 from bench.run.thinking import check_thinking
 from bench.run.tuning import ruleset
 from bench.strategy import Strategy, run_strategy
-from bench.weights.noise import NOISE_VERSION, PLAIN
+from bench.weights.noise import NOISE_VERSION, PLAIN, Noise
 from methods.interface import Method, MethodConfig
 from tasks.interface import Task, TaskTraits
 
@@ -78,6 +78,11 @@ class Prepared(ABC):
     def drafts(self) -> int:
         """Maximum number of earlier answers that a question shows: see `methods.interface.Method`."""
 
+    @property
+    @abstractmethod
+    def noise(self) -> Noise | None:
+        """Noise that the seeds of the method's points stand for: see `methods.interface.MethodConfig`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedRun(Prepared):
@@ -111,6 +116,11 @@ class PreparedRun(Prepared):
     def drafts(self) -> int:
         """Maximum number of earlier answers that a question shows: see `methods.interface.Method`."""
         return self.method.drafts
+
+    @property
+    def noise(self) -> Noise | None:
+        """Noise that the seeds of the method's points stand for: see `methods.interface.MethodConfig`."""
+        return self.method.config.drawn
 
 
 def prepare(

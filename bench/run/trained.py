@@ -28,7 +28,8 @@ from bench.run.prepare import Prepared
 from bench.run.progress import ProgressDisplay
 from bench.run.test_split import TestSplit, deploy
 from bench.run.timekeeper import Phase, Timekeeper
-from methods.interface import Artifact, SingleModel
+from bench.weights.noise import Noise
+from methods.interface import Artifact, Method, SingleModel
 from methods.sampling import SampledAnswers
 from tasks.interface import Task
 
@@ -176,13 +177,23 @@ class PreparedTest(Prepared):
     @property
     def drafts(self) -> int:
         """Maximum number of earlier answers that a question shows, by the method of the source run."""
+        return 0 if (method := self._method) is None else method.drafts
+
+    @property
+    def noise(self) -> Noise | None:
+        """Noise that the seeds of the artifact's points stand for, by the method of the source run."""
+        return None if (method := self._method) is None else method.config.drawn
+
+    @property
+    def _method(self) -> Method | None:
+        """Method of the source run; None if it is not known here, so that the artifact alone is tested."""
         if isinstance(self.trained, DeclaredModel):
-            return 0
+            return None
         try:
             found = load_method(self.config.method)
-            return found(found.Config.model_validate(self.config.method_config)).drafts
-        except (UsageError, ValidationError):  # not installed, or of an earlier version: its artifact alone is tested
-            return 0
+            return found(found.Config.model_validate(self.config.method_config))
+        except (UsageError, ValidationError):  # not installed, or of an earlier version
+            return None
 
 
 def run_test(attempt: Attempt, prepared: PreparedTest) -> tuple[Row, ...]:

@@ -8,6 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from bench.hub.model_card import model_card
+from bench.records.rows import Move
 from bench.records.schema import Result
 from reports.reading import read_record
 
@@ -46,3 +47,15 @@ def test_a_text_of_others_stays_text(result: Result) -> None:
     body = text.partition("\n---\n\n")[2].partition("## Repeat")[0]
     assert "<img" not in body
     assert "[a](b)" not in body
+
+
+def test_the_card_says_where_the_noise_and_the_move_went(result: Result) -> None:
+    row = result.rows[1]
+    shares = {"mlp": 0.75, "attention": 0.25}
+    move = Move(norm=0.1, survived=0.1, cosine=1.0, changed=0.5, untouched=0.3, energy=shares)
+    moved = row.model_copy(update={"move": move})
+    report = {"noise": {"kind": "lowrank", "untouched": 0.338}}
+    told = result.model_copy(update={"rows": (result.rows[0], moved), "report": report})
+    method = model_card(told, "me/adder", "record.json").partition("## Accuracy")[0]
+    assert "- noise lowrank: 33.8 % of the weights are left out\n" in method
+    assert "75.0 % of the move's energy in mlp, 25.0 % in attention; 30.0 % of the weights were left out\n" in method

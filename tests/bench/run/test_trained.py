@@ -3,6 +3,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -16,8 +17,9 @@ from bench.run.prepare import prepare
 from bench.run.prepare_test import _adapted_apart, config_of_model, config_of_run, prepare_test
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from bench.weights.noise import Noise
 from bench.weights.points import Point
-from methods.interface import Artifact, Method, Plan, SingleModel
+from methods.interface import Artifact, Method, MethodConfig, Plan, SingleModel
 from tasks.addition import Addition
 from tasks.interface import SPLITS, Example, cut
 
@@ -69,6 +71,20 @@ class Swapped(Moved):
 
     def adapt(self, context):
         return SingleModel(prompt="swapped")
+
+
+class Thin(Moved):
+    """Method whose points stand for noise of rank 1, which it calls by a name of its own."""
+
+    class Config(MethodConfig):
+        directions: Literal["thin"] = "thin"
+
+        @property
+        def drawn(self):
+            return Noise("lowrank")
+
+    def adapt(self, context):
+        return SingleModel(Point({1: 5e-3}, self.config.drawn))
 
 
 class Fails(Moved):
@@ -369,6 +385,13 @@ def declared(output, folder, flops=10**9, **fields):
     given = {"task": "addition", "model": "tiny-adder", "limit": 60} | fields
     prepared = prepare_test(config_of_model(str(folder), flops, given), output, QUIET)
     return prepared.folder, execute(prepared, ProgressDisplay(quiet=True))
+
+
+def test_a_test_knows_the_noise_of_the_run_s_method_by_what_the_method_says(source, tmp_path):
+    thin = run(tmp_path / "run", Thin)
+    tests = [prepare_test(config_of_run(folder, {}), tmp_path, QUIET) for folder in (source, thin)]
+    model = config_of_model(str(source / "artifact" / "far"), 10**9, {"task": "addition", "model": "tiny-adder"})
+    assert [test.noise for test in (*tests, prepare_test(model, tmp_path, QUIET))] == [None, Noise("lowrank"), None]
 
 
 def test_a_model_from_elsewhere_answers_as_the_artifact_that_it_is(source, tmp_path):
