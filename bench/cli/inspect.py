@@ -227,6 +227,6 @@ def _limit(engine: dict[str, str | int]) -> float | None:
     """Return the FLOP per second that this machine's CPU reaches in the run's dtype; None without torch or on a GPU."""
     if engine.get("device") != "cpu" or importlib.util.find_spec("torch") is None:
         return None
-    from bench.engines.machine import measure_limits
+    from bench.engines.machine import DTYPES, measure_flops
 
-    return measure_limits().flops.get(str(engine.get("dtype")))
+    return measure_flops(dtype) if (dtype := str(engine.get("dtype"))) in DTYPES else None

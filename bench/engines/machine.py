@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ SIZE = 1536
 COPIED = 128 << 20
 """Bytes copied at a time, more than the caches hold."""
 REPEATS = 5
+"""The fastest counts."""
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -31,21 +34,33 @@ class Limits:
     flops: dict[str, float]
 
 
-@torch.inference_mode()
 def measure_limits() -> Limits:
-    """Measure what this machine's CPU does in a second; the best of a few repeats counts."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(cores())
-    try:
+    """Measure what this machine's CPU does in a second."""
+    with _all_cores():
         source = torch.zeros(COPIED, dtype=torch.uint8)
         target = torch.empty_like(source)
         bandwidth = 2 * COPIED / _fastest(lambda: target.copy_(source))
-        flops = {}
-        for dtype in (torch.float32, torch.bfloat16):
-            weights, states = torch.randn(SIZE, SIZE, dtype=dtype), torch.randn(SIZE, SIZE, dtype=dtype)
-            product = _product(states, weights)
-            flops[str(dtype).removeprefix("torch.")] = 2 * SIZE**3 / _fastest(product)
-        return Limits(bandwidth, flops)
+    return Limits(bandwidth, {dtype: measure_flops(dtype) for dtype in DTYPES})
+
+
+def measure_flops(dtype: str) -> float:
+    """Measure the FLOP per second of a matrix product in a dtype. It takes seconds where the CPU has no units for it.
+
+    Args:
+        dtype: One of `DTYPES`.
+    """
+    with _all_cores():
+        weights, states = (torch.randn(SIZE, SIZE, dtype=getattr(torch, dtype)) for _ in range(2))
+        return 2 * SIZE**3 / _fastest(_product(states, weights))
+
+
+@contextmanager
+def _all_cores() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cores())
+    try:
+        with torch.inference_mode():
+            yield
     finally:
         torch.set_num_threads(threads)
 
