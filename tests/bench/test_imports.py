@@ -63,9 +63,9 @@ def test_a_relative_component_of_pythonpath_hides_nothing(strangers, run, path):
     for name in ("click", "json", "selectors"):
         (strangers / f"{name}.py").write_text(STRANGER)
     path = [str(component).format(strangers.name) for component in path]
-    done = run("plan", "-t", "addition", "-M", "tiny-adder", cwd=strangers, path=path)
+    done = run("list", "methods", "-v", cwd=strangers, path=path)  # imports all methods, and no torch, unlike a plan
     assert (done.returncode, done.stderr) == (0, "")
-    assert "corp on addition" in done.stdout
+    assert "corp" in done.stdout
 
 
 def test_children_do_not_import_from_a_relative_component_either(strangers):
