@@ -1,9 +1,11 @@
 """Settings of the whole suite: threads and order under pytest-xdist, the cost of coverage, Hypothesis."""
 
+import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Processes that tests start import what the tests do: the working directory may hold other copies of our packages.
 os.environ["PYTHONSAFEPATH"] = "1"
+
+# Tests of a worker share one server, which forks their processes. It imports torch and trl once, and not each of them.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    multiprocessing.get_context("forkserver").set_forkserver_preload(
+        ["bench.conformance.method.session", "bench.engines.transformers", "methods.training.trainers"]
+    )
+    forkserver.ensure_running()
 
 # A deadline would measure the machine's load.
 settings.register_profile("no deadline", deadline=None)

@@ -60,7 +60,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "vcpo": TRAINED,
 }
 """Settings with which a small budget yields a model that differs from the base, so that its answers can be compared."""
-ALIKE = {"riskpo", "dump", "pcl", "prefix-rft", "vpo", "vcpo", "drpt"}
+ALIKE = {
+    *("cat", "dump", "f-tis", "kdrl", "pcl", "prefix-rft", "riskpo", "vcpo", "vpo"),  # GRPO's
+    *("drpt", "expert-iteration"),  # that of SFT
+}
 """Methods that train through the trainer of another method, whose checks always run."""
 LONG = pytest.mark.skipif("BENCH_ALL_METHODS" not in os.environ, reason="minutes; set BENCH_ALL_METHODS=1")
 
