@@ -31,11 +31,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Processes that tests start import what the tests do: the working directory may hold other copies of our packages.
 os.environ["PYTHONSAFEPATH"] = "1"
 
-# Tests of a worker share one server, which forks their processes. It imports torch and trl once, and not each of them.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    multiprocessing.get_context("forkserver").set_forkserver_preload(
-        ["bench.conformance.method.session", "bench.engines.transformers", "methods.training.trainers"]
-    )
+# The server that forks processes for tests imports torch and trl once, and not each of them.
+multiprocessing.get_context("forkserver").set_forkserver_preload(
+    ["bench.conformance.method.session", "bench.engines.transformers", "methods.training.trainers"]
+)
+if "PYTEST_XDIST_WORKER" in os.environ:  # before a test starts it with fewer imports
     forkserver.ensure_running()
 
 # A deadline would measure the machine's load.

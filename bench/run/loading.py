@@ -98,7 +98,7 @@ def _factory(prepared: Prepared, engines: Engines) -> Callable[..., Engine]:
             whole = prepared.task_data.max_length(style, text.encode, prepared.drafts)
             # Drafts are seldom as long as they can be, so a model with fewer positions is no reason to refuse the run.
             longest = max(longest, min(whole, max_positions(open_config(Path(model))) or whole))
-        rank = None if prepared.noise is None else prepared.noise.rank
+        rank = None if (noise := prepared.noise) is None else noise.rank
         return partial(VllmEngine, model, max_model_len=longest, rank=rank, **options)
     from bench.engines.transformers import TransformersEngine
 

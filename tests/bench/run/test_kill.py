@@ -27,14 +27,11 @@ METHODS = {
 ENGINES = {"corp": (1, 2), "randopt": (2,), "es": (1,), "grpo": (1,), "es tuned": (2,), "grpo tuned": (1,)}
 KILLS = 2  # of each run
 PAUSE = 0.05  # seconds; several journal lines, or part of a training step
-PRELOADED = ["bench.conformance.method.session", "bench.engines.transformers", "methods.training.trainers"]
 
 
 def start(*arguments):
     """Start a command in a process forked from one that has imported torch and trl, which saves seconds per kill."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=main, args=(list(map(str, arguments)),))
+    process = multiprocessing.get_context("forkserver").Process(target=main, args=(list(map(str, arguments)),))
     process.start()
     return process
 
