@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import count, islice
 from typing import Annotated, NamedTuple, TypeVar
 
@@ -25,7 +26,7 @@ WANTED_POPULATION = 40
 A search leaves less than the cost of two candidates unspent. With 40 candidates that is below 5 % of the budget.
 """
 LOOKAHEAD = 32
-"""Maximum number of candidates that are drawn and announced ahead. At least half as many always are."""
+"""Maximum number of candidates that are drawn and announced ahead."""
 
 
 class Candidate(NamedTuple):
@@ -133,9 +134,18 @@ def score_population(
     """
     scored: list[Candidate] = []
     spent: list[int] = []
-    planned = int(budget / (len(examples) * context.evaluation_flops))
+    planned_cost = len(examples) * context.evaluation_flops
+    planned = int(budget / planned_cost)
+
+    def affordable() -> int:
+        """Return how many further candidates the rest of the budget covers at their mean cost."""
+        mean = sum(spent) / len(spent) if spent else planned_cost
+        return int((budget - sum(spent)) / max(1, mean))
+
     with context.stage(name, planned if limit is None else min(planned, limit)) as stage:
-        for displacement, point in _announced(context, draw, place, split, examples, limit):
+        waiting = ((displacement, place(displacement)) for displacement in map(draw, _indices(limit)))
+        announce = partial(context.prepare, split=split, examples=examples)
+        for displacement, point in _announced(waiting, affordable, announce):
             allowance = next_allowance(budget, context.remaining, spent)
             if not allowance:
                 break
@@ -163,23 +173,27 @@ def next_allowance(budget: int, remaining: int, spent: Sequence[int]) -> int:
     return allowance if allowance > 0 and allowance >= (sum(spent) / len(spent) if spent else 0) else 0
 
 
+def _indices(limit: int | None) -> Iterable[int]:
+    return count() if limit is None else range(limit)
+
+
 def _announced(
-    context: Context,
-    draw: Callable[[int], Point],
-    place: Callable[[Point], Place],
-    split: AdaptationSplit,
-    examples: range,
-    limit: int | None,
+    waiting: Iterator[tuple[Point, Place]], affordable: Callable[[], int], announce: Callable[[list[Place]], None]
 ) -> Iterator[tuple[Point, Place]]:
-    """Yield displacements with their points, and announce the points ahead."""
-    waiting = map(draw, count() if limit is None else range(limit))
+    """Yield displacements with their points, and announce the points ahead.
+
+    Candidates that share a batch are computed together, so one that is announced and never requested costs time.
+    """
     ahead: deque[tuple[Point, Place]] = deque()
+    due = 0
     for index in count():
-        if index % (LOOKAHEAD // 2) == 0:
-            drawn = list(islice(waiting, LOOKAHEAD - len(ahead)))
-            ahead.extend((displacement, place(displacement)) for displacement in drawn)
+        if index == due:
+            wanted = max(index == 0, min(LOOKAHEAD, affordable()))  # the first is always started
+            drawn = list(islice(waiting, max(0, wanted - len(ahead))))
+            ahead.extend(drawn)
             if drawn:
-                context.prepare([point for _, point in ahead], split, examples=examples)
+                announce([point for _, point in ahead])
+            due = index + max(1, len(ahead) // 2)
         if not ahead:
             return
         yield ahead.popleft()
