@@ -17,10 +17,10 @@ from reports.run.summary import (
     comparisons,
     coverages,
     decided,
-    left_out_by_noise,
     lost_moves,
     moves,
     named_rows,
+    noise_shares,
     row_name,
     run_title,
     spent,
@@ -119,7 +119,7 @@ def _method(result: Result) -> Iterator[str]:
         )
     elif result.ungated:
         yield f"There was no gate: {markdown(result.ungated)}."
-    yield from _bullets(iter([*left_out_by_noise(result.report), *moves(named_rows(result))]))
+    yield from _bullets(iter([*noise_shares(result.report), *moves(named_rows(result))]))
 
 
 def _verdicts(result: Result) -> Iterator[str]:

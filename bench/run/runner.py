@@ -161,8 +161,9 @@ class _Runner:
         assert limit is not None
         facts.report = context.report  # a reference: a run that ends early records what was reported so far
         if (drawn := method.config.drawn) is not None and drawn != PLAIN:
-            untouched = self.evaluator.engine.layout.untouched(drawn)
-            context.report["noise"] = drawn.described | {"untouched": untouched}
+            layout = self.evaluator.engine.layout
+            found = {"untouched": layout.untouched(drawn), "energy": layout.energy(drawn)}
+            context.report["noise"] = drawn.described | found
         with closing(context):
             adapted = method.adapt(context)
         if meter.tripped or meter.flops(meter.ledger.adaptation()) > limit:

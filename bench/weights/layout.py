@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bench.errors import Refused
-from bench.weights.masks import MODULES, LayerKind, selects
+from bench.weights.masks import LAYER_KINDS, MODULES, LayerKind, parts_of, selects
 from bench.weights.noise import Noise
 from bench.weights.points import Point
 
@@ -72,7 +72,7 @@ class Layout:
         """Return the factor c of each tensor that noise moves, by name, as exact float32. Others get no noise.
 
         Raises:
-            Refused: If no tensor moves.
+            Refused: If no tensor moves, or a part of the mask selects only tensors that this kind of noise cannot move.
         """
         if noise not in self._scales:
             self._scales[noise] = self._compute_scales(noise)
@@ -95,6 +95,20 @@ class Layout:
         """
         moving = sum(self.tensors[name].size for name in self.scales(noise))
         return 1 - moving / sum(each.size for each in self.tensors.values())
+
+    def energy(self, noise: Noise) -> dict[LayerKind, float]:
+        """Return the expected share of the noise's squared norm by kind of layer, for the kinds that it moves.
+
+        Raises:
+            Refused: As for `scales`.
+        """
+        squares = {name: scale**2 * self.tensors[name].size for name, scale in self.scales(noise).items()}
+        kinds = [kind for kind in LAYER_KINDS if any(self.tensors[name].kind == kind for name in squares)]
+        parts = {
+            kind: math.fsum(squares[name] for name in squares if self.tensors[name].kind == kind) for kind in kinds
+        }
+        whole = math.fsum(parts.values())
+        return {kind: part / whole for kind, part in parts.items()}
 
     def noise_values(self, noise: Noise) -> int:
         """Return the number of normals of one seed, those of vectors left out.
@@ -122,9 +136,16 @@ class Layout:
         return len(displacement.amplitudes) * self.noise_values(displacement.noise)
 
     def _compute_scales(self, noise: Noise) -> dict[str, float]:
-        moving = {name: each for name, each in self._carrying(noise).items() if selects(noise.modules, name, each.kind)}
+        carrying = self._carrying(noise)
+        moving = _selected(noise.modules, carrying)
         if not moving:
             raise Refused(self._nothing_moves(noise))
+        for part in parts_of(noise.modules):
+            if (lost := _selected(part, self.tensors)) and not _selected(part, carrying):
+                raise Refused(
+                    f"modules {noise.modules!r}: {part!r} selects tensors such as {next(iter(lost))}, none of which "
+                    f"noise {noise.kind} moves; leave it out, or take noise iid"
+                )
         if noise.scale == "plain":
             return dict.fromkeys(moving, 1.0)
         raw = {name: _modular(each.linear, noise.rank) for name, each in moving.items()}
@@ -142,11 +163,15 @@ class Layout:
         carrying = self._carrying(noise)
         if not carrying:
             return f"noise {noise.kind}: this model has no linear layer that it can move; take noise iid"
-        known = [mask for mask in MODULES if any(selects(mask, name, each.kind) for name, each in carrying.items())]
+        known = [mask for mask in MODULES if _selected(mask, carrying)]
         return (
             f"modules {noise.modules!r}: selects no tensor of this model that noise {noise.kind} moves; take "
             f"{', '.join(known)}, or a regular expression that is found in names such as {next(iter(carrying))}"
         )
+
+
+def _selected(modules: str, tensors: Mapping[str, TensorLayout]) -> dict[str, TensorLayout]:
+    return {name: each for name, each in tensors.items() if selects(modules, name, each.kind)}
 
 
 def _modular(linear: tuple[int, int] | None, rank: int | None) -> float:

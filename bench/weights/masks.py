@@ -20,6 +20,9 @@ MODULES: Mapping[str, tuple[LayerKind, ...]] = {
 """Kinds of layers that each name of a mask selects. Names joined by `|` select the union. Any other mask is a regular
 expression."""
 
+_FLAGS = re.compile(r"\(\?[a-zA-Z]+\)")
+"""Flags at the start of a regular expression, which hold for all of it."""
+
 
 def check_modules(modules: str) -> str:
     """Return a mask of modules as it is.
@@ -57,6 +60,20 @@ def kinds_of(modules: str) -> frozenset[LayerKind] | None:
     if not set(names) <= MODULES.keys():
         return None
     return frozenset(kind for name in names for kind in MODULES[name])
+
+
+def parts_of(modules: str) -> list[str]:
+    """Return the alternatives of a mask, each of which is a mask.
+
+    Example:
+        >>> parts_of("attention|mlp"), parts_of("(?i)norm|layers[.](1|2)")
+        (['attention', 'mlp'], ['(?i)norm', '(?i)layers[.](1|2)'])
+    """
+    if kinds_of(modules) is not None:
+        return modules.split("|")
+    flags = _FLAGS.match(modules)
+    shared = flags[0] if flags else ""
+    return [shared + part for part in _alternatives(modules[len(shared) :])]
 
 
 def _fault(pattern: str) -> str | None:

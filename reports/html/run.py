@@ -17,9 +17,9 @@ from reports.html.population import gate_plot, sections
 from reports.html.table import Heading, HtmlCell, HtmlTable, interval, percent, whiskers
 from reports.run.history import MethodDecision, configuration, gate_summary, gates
 from reports.run.summary import (
-    left_out_by_noise,
     lost_moves,
     named_rows,
+    noise_shares,
     origin,
     row_name,
     run_title,
@@ -121,7 +121,7 @@ def run_page(
         statements=[
             *origin(result),
             *statements(rows),
-            *left_out_by_noise(result.report),
+            *noise_shares(result.report),
             *lost_moves(result),
             *trials(result.tuning),
         ],

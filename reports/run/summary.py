@@ -122,24 +122,30 @@ def moves(rows: Sequence[tuple[str, Row]]) -> list[str]:
     for name, row in rows:
         if (move := row.move) is None or not move.energy or row.gate is not None:
             continue
-        largest = sorted(move.energy.items(), key=lambda item: -item[1])
-        (first, share), *others = [(kind, share) for kind, share in largest if share]
-        parts = [f"{100 * share:.1f} % of the move's energy in {first}"]
-        parts += [f"{100 * share:.1f} % in {kind}" for kind, share in others]
         left_out = f"; {100 * move.untouched:.1f} % of the weights were left out" if move.untouched else ""
-        lines.append(f"{name}: {', '.join(parts)}{left_out}")
+        lines.append(f"{name}: {_energies(move.energy, 'the move')}{left_out}")
     return lines
 
 
-def left_out_by_noise(report: Mapping[str, Any]) -> list[str]:
-    """Return a sentence on the weights that a run's noise leaves out; none if it moves all.
+def noise_shares(report: Mapping[str, Any]) -> list[str]:
+    """Return a sentence on where a run's noise goes, and how many weights it leaves out; none of plain noise.
 
-    Example: `noise lowrank: 33.8 % of the weights are left out`.
+    Example: `noise lowrank: 66.2 % of the noise's energy in mlp, 33.8 % in attention; 0.7 % of the weights are left
+    out`.
     """
     found = report.get("noise")
-    if not isinstance(found, dict) or not isinstance(share := found.get("untouched"), float) or not share:
+    if not isinstance(found, dict):
         return []
-    return [f"noise {found.get('kind')}: {100 * share:.1f} % of the weights are left out"]
+    energy, share = found.get("energy"), found.get("untouched")
+    parts = [_energies(energy, "the noise")] if isinstance(energy, dict) and energy else []  # older records have none
+    parts += [f"{100 * share:.1f} % of the weights are left out"] if isinstance(share, float) and share else []
+    return [f"noise {found.get('kind')}: {'; '.join(parts)}"] if parts else []
+
+
+def _energies(shares: Mapping[str, Any], whose: str) -> str:
+    known = {kind: share for kind, share in shares.items() if isinstance(share, float) and share}
+    parts = [f"{100 * share:.1f} % in {kind}" for kind, share in sorted(known.items(), key=lambda item: -item[1])]
+    return ", ".join(parts).replace(" % in", f" % of {whose}'s energy in", 1)
 
 
 def lost_moves(result: Result) -> list[str]:

@@ -19,9 +19,9 @@ from bench.records.schema import Result, Timing
 from reports.run.history import configuration, curves, gate_summary, gates
 from reports.run.summary import (
     decided,
-    left_out_by_noise,
     lost_moves,
     named_rows,
+    noise_shares,
     origin,
     row_name,
     run_title,
@@ -59,7 +59,7 @@ def print_run(console: Console, folder: Path, result: Result, more: str | None =
             _print(console, text)
         for text in lost_moves(result):
             _print(console, f"warning: {text}", "yellow")
-    for text in left_out_by_noise(result.report):
+    for text in noise_shares(result.report):
         _print(console, text)
     for label, reason in result.untested.items():
         _print(console, f"{config.method} {label}".strip() + f" was not tested: {reason}")

@@ -20,7 +20,7 @@ from bench.weights.space import WeightSpace
 from methods.landscape import LandscapeConfig
 from methods.randopt import Ensemble
 from reports.analysis.population import read_population
-from reports.run.summary import left_out_by_noise, moves, named_rows
+from reports.run.summary import moves, named_rows, noise_shares
 
 
 def called(*arguments):
@@ -77,9 +77,10 @@ def test_a_run_says_where_its_move_went_and_exports_it_unrounded(settings, noise
         "left out"
     ]
     left_out = 1 - moving / sum(t.size for t in layout.tensors.values())
-    assert result.report["noise"] == noise.described | {"untouched": pytest.approx(left_out)}
-    line = f"noise {noise.kind}: {100 * left_out:.1f} % of the weights are left out"
-    assert left_out_by_noise(result.report) == [line]
+    assert result.report["noise"] == noise.described | {"untouched": pytest.approx(left_out), "energy": {kind: 1.0}}
+    shares = f"100.0 % of the noise's energy in {kind}; {100 * left_out:.1f} % of the weights are left out"
+    line = f"noise {noise.kind}: {shares}"
+    assert noise_shares(result.report) == [line]
     assert line in called("show", folder)
     origin = json.loads((folder / "artifact" / "k=1" / "point.json").read_text())
     assert {key: origin[key] for key in origin if key in ("kind", "scale", "modules")} == noise.described
@@ -137,8 +138,10 @@ def test_analyses_take_the_whole_noise(tmp_path):
     printed = called("analyze", "split-half", folder, "--permutations", "20", "--dimensions", "64")
     assert "221,184 weights to 64 dimensions" in printed
     whole, result = run(tmp_path / "all", "landscape", "700", *settings)
+    shares = result.report["noise"].pop("energy")
     assert result.report["noise"] == {"kind": "iid", "scale": "modular", "untouched": 0.0}
-    assert left_out_by_noise(result.report) == []
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["norm"] == pytest.approx(0.42, abs=0.01)
     printed = called("analyze", "density", folder, whole)
     assert '221,184 parameters in matrices, noise iid scale="modular" modules="mlp": base' in printed
     densities = json.loads(called("analyze", "density", folder, whole, "--json"))

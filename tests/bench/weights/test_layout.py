@@ -72,7 +72,8 @@ def reference(seed, name, noise):
         ("bias|norm", "iid", "up.b norm"),
         (r"^(?!up)", "lowrank", "attn turned"),
         ("attention|mlp", "iid", "attn up.w up.b turned"),
-        ("mlp|embeddings", "lowrank", "up.w turned"),
+        ("mlp|recurrence", "lowrank", "up.w turned"),  # this model has no recurrence
+        ("q_proj|attn|^turned", "lowrank", "attn turned"),  # nor a tensor of the first name
         (r"^(up|mlp|norm)", "iid", "up.w up.b norm"),  # within a group, a name is a pattern
         (r"^[h|mlp|]", "iid", "head"),
     ],
@@ -94,6 +95,21 @@ def test_a_mask_that_selects_nothing_is_refused_with_what_would_select_something
         LAYOUT.scales(Noise("lowrank", modules="embeddings"))
     with pytest.raises(Refused, match="noise lowrank: this model has no linear layer that it can move; take noise iid"):
         Layout({"w": TensorLayout((4, 4))}).scales(Noise("lowrank"))
+
+
+@pytest.mark.parametrize(
+    ("modules", "lost"),
+    [
+        ("mlp|embeddings", r"'embeddings' selects tensors such as embed"),
+        ("embeddings|mlp", r"'embeddings' selects tensors such as embed"),
+        ("attn|norm", r"'norm' selects tensors such as norm"),
+        ("(?i)ATTN|NORM", r"'\(\?i\)NORM' selects tensors such as norm"),
+    ],
+)
+def test_a_part_of_a_mask_that_noise_cannot_move_is_refused(modules, lost):
+    with pytest.raises(Refused, match=rf"{lost}.*, none of which noise lowrank moves; leave it out, or take noise iid"):
+        LAYOUT.scales(Noise("lowrank", modules=modules))
+    assert LAYOUT.scales(Noise("iid", modules=modules))
 
 
 @pytest.mark.parametrize(
