@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -106,7 +107,8 @@ class AdaptationContext:
         _check_account(account)
         selected, label = self._select(split, examples)
         _check_prompt(self._evaluator, prompt)
-        return self._evaluator.score(point, selected, label, account, allowance, prompt)
+        deciding = split == "select"
+        return self._evaluator.score(point, selected, label, account, allowance, prompt, deciding=deciding)
 
     def answer(
         self,
@@ -162,7 +164,8 @@ class AdaptationContext:
         selected, label = self._select(split, examples)
         evaluator = self._evaluator
         if scored:
-            chunks = [evaluator.score_chunk(point, selected, label, prompt) for point in points for prompt in prompts]
+            chunk = partial(evaluator.score_chunk, examples=selected, label=label, deciding=split == "select")
+            chunks = [chunk(point, prompt=prompt) for point in points for prompt in prompts]
         elif tuple(prompts) == (DEFAULT_PROMPT,):
             chunks = [evaluator.tokens_chunk(point, selected, label) for point in points]
         else:

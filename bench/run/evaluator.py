@@ -160,12 +160,20 @@ class Evaluator:
         self.clock.work += work
         self.journal.append_prefetched(chunk.key, chunk.read(completions) | {"work": sparse(work)})
 
-    def _placed(self, point: Place) -> tuple[Place, Point | None]:
+    def _placed(self, point: Place, *, deciding: bool) -> tuple[Place, Point | None]:
         """Return where the weights are while a method's candidate is scored, and what the engine adds to them.
 
         An engine that adds displacements of low-rank noise answers many candidates in one batch, without a move.
+
+        Args:
+            point: Candidate.
+            deciding: Whether the score decides what is deployed. In half precision weights then move, because a moved
+                weight is rounded and an added product is not, and some of the candidates may have too many terms to be
+                added.
         """
         if not isinstance(point, Point) or not 0 < point.rank <= self.engine.most_terms:
+            return point, None
+        if deciding and self._settings["dtype"] != "float32":
             return point, None
         return point.origin, Point(point.amplitudes, point.noise)
 
@@ -264,8 +272,10 @@ class Evaluator:
         """Return the reference answer that a method may train on; None if there is none, or the reward is replaced."""
         return None if self._reward.hides_golds else self.task.gold(example)
 
-    def score_chunk(self, point: Place, examples: Sequence[Example], label: str, prompt: str) -> Chunk:
-        """Return the chunk that answers and scores these examples."""
+    def score_chunk(
+        self, point: Place, examples: Sequence[Example], label: str, prompt: str, *, deciding: bool
+    ) -> Chunk:
+        """Return the chunk that answers and scores these examples. See `_placed` for `deciding`."""
 
         def read(completions: Sequence[Completion]) -> dict[str, Any]:
             with self.clock.span("judging"):
@@ -278,7 +288,7 @@ class Evaluator:
         key = {"scored": label, "n": len(examples), "point": point.digest, "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
         checked = shape(Scores, len(examples))
-        place, added = self._placed(point)
+        place, added = self._placed(point, deciding=deciding)
         return Chunk(key, Job(place, prompts, self.sampling, self._end_rules(examples), added), read, checked)
 
     def score(
@@ -289,8 +299,10 @@ class Evaluator:
         account: AdaptationAccount,
         allowance: int | None,
         prompt: str,
+        *,
+        deciding: bool,
     ) -> Evaluation:
-        """Answer and score examples for a method. See `methods.interface.Context.evaluate`."""
+        """Answer and score examples for a method. See `methods.interface.Context.evaluate`, and `_placed`."""
         key = {"score": label, "n": len(examples), "point": point.digest, "account": account}
         key |= {"allowance": allowance, "prompt": prompt}
 
@@ -298,8 +310,8 @@ class Evaluator:
             scores = {name: found[name] if found else [] for name in ("rewards", "correct")}
             return scores | {"complete": found is not None}
 
-        chunk = partial(self.score_chunk, point, examples, label, prompt)
-        place, _ = self._placed(point)
+        chunk = partial(self.score_chunk, point, examples, label, prompt, deciding=deciding)
+        place, _ = self._placed(point, deciding=deciding)
         entry, work = self._run(key, shape(Scored, len(examples)), chunk, value, place, account, allowance)
         return Evaluation(
             rewards=np.array([np.nan if r is None else r for r in entry["rewards"]], dtype=np.float64),

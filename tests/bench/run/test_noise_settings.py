@@ -29,23 +29,10 @@ def called(*arguments):
     return outcome.output
 
 
-def run(folder, method, budget, *settings):
+def run(folder, method, budget, *settings, dtype="bfloat16"):
     chosen = [part for each in settings for part in ("--set", each)]
-    options = (
-        "-t",
-        "addition",
-        "-M",
-        "tiny-adder",
-        "-L",
-        "20",
-        "--dtype",
-        "bfloat16",
-        "--engines",
-        "1",
-        "--gate",
-        "off",
-    )
-    called("run", "-m", method, "-b", budget, "-o", folder, *options, *chosen)
+    options = ["-t", "addition", "-M", "tiny-adder", "-L", "20", "--engines", "1", "--gate", "off", "--dtype"]
+    called("run", "-m", method, "-b", budget, "-o", folder, *options, dtype, *chosen)
     (found,) = find_runs(folder)
     return found, read_result(found)
 
@@ -144,11 +131,25 @@ def test_analyses_take_the_whole_noise(tmp_path):
     assert shares["norm"] == pytest.approx(0.42, abs=0.01)
     printed = called("analyze", "density", folder, whole)
     assert '221,184 parameters in matrices, noise iid scale="modular" modules="mlp": base' in printed
-    densities = json.loads(called("analyze", "density", folder, whole, "--json"))
-    assert [each["noise"] for each in densities] == ['iid scale="modular" modules="mlp"', 'iid scale="modular"']
-    assert [each["parameters"] for each in densities] == [221_184, 333_312]
-    # A seed means another perturbation under another mask.
-    assert [each["specialisation"] for each in densities] == [[], []]
+    low, result = run(tmp_path / "low", "landscape", "700", "landscape.sigmas=0.01", "noise=lowrank")
+    assert result.ledger["sample"].work.products > 0
+    called("analyze", "split-half", low, "--permutations", "20", "--dimensions", "64")
+    densities = json.loads(called("analyze", "density", folder, whole, low, "--json"))
+    assert [each["noise"] for each in densities] == [
+        'iid scale="modular" modules="mlp"',
+        'iid scale="modular"',
+        "lowrank",
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_scores_that_decide_what_is_deployed_are_of_moved_weights_in_half_precision(dtype, tmp_path):
+    settings = ("corp.sigmas=0.01", "corp.quantiles=[0.7, 0.97]", "noise=lowrank")  # sums of many terms, and of few
+    _, result = run(tmp_path, "corp", "1500", *settings, dtype=dtype)
+    sampled, selected = (result.ledger[account].work for account in ("sample", "select"))
+    assert sampled.products > 0
+    assert (selected.products > 0) == (dtype == "float32")
+    assert selected.weight_moves > 0
 
 
 @pytest.mark.slow
