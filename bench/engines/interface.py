@@ -155,8 +155,10 @@ class Engine(Protocol):
     def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
         """Announce the next jobs, in their likely order. Replaces the previous announcement.
 
-        This changes the speed only, never the results. A prefetching engine starts at the first request and stays
-        within the open allowance. It passes each job that it finishes early to `arrived`.
+        In float32 this changes the speed only. In half precision, a text may depend on the jobs that share its batch,
+        see `generate`; they follow from the announcements alone, never from what was computed before. A prefetching
+        engine starts at the first request and, but for the rest of a shared batch, stays within the open allowance. It
+        passes each job that it finishes early to `arrived`.
         """
 
     def move_to(self, point: Place) -> None:
@@ -188,7 +190,7 @@ class Engine(Protocol):
         Jobs that are announced with a displacement to add may be answered together, in one batch.
 
         The text of an answer is a function of the weights, the prompts of this call, their rules, the sampling and
-        `settings`.
+        `settings`; in half precision also of the other jobs in its batch.
         """
 
     def save(self, folder: Path) -> Move | None:

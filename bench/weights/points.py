@@ -1,8 +1,9 @@
 """Algebra of points around a base model, in the basis of noise directions. Pure: no tensors, no files.
 
-A point is theta_0 + sum_i a_i * eps(seed_i). In d dimensions the cosine of two noise directions is about 1 / sqrt(d),
-and d is in the millions. Norms and inner products are therefore those of the amplitudes, in units of the norm
-of one noise direction.
+A point is theta_0 + sum_i a_i * eps(seed_i). In d dimensions the cosine of two noise directions is about 1 / sqrt(d).
+Norms and inner products are therefore those of the amplitudes, in units of the norm of one noise direction. d is the
+number of weights that noise moves, usually millions. It is smaller in effect under a mask that selects few weights, or
+a scale that gives most of the energy to few.
 
 A search that moves its centre in many steps evaluates many points around each centre. Such points name their centre, so
 that the weights there are computed once, and each point around it costs the noise of its own seeds alone.
