@@ -125,7 +125,7 @@ class EnginePool:
         self._tokenizer, self._load_here, self._workers = tokenizer, load, workers
         self._place: Place = Point()
         self._upcoming: list[Job] = []
-        self._groups = Groups(int(described.settings["batch_size"]))
+        self._groups = Groups(described.settings)
         self._worker_of: dict[Job, int] = {}  # of the groups that were started
         self._arrived: Arrived = lambda job, completions, work: None
         self._load: Counter[int] = Counter()

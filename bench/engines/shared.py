@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from bench.compute.ledger import Work
@@ -23,15 +23,15 @@ class SharedBatches:
 
     Args:
         profile: Costs of the model.
-        batch_size: Number of rows that the engine decodes together.
+        settings: The engine's `settings`.
         answer: Function that answers jobs in one batch.
 
     Attributes:
         ahead_tokens: Tokens run for jobs that were not requested, or not yet.
     """
 
-    def __init__(self, profile: ComputeProfile, batch_size: int, answer: Answer) -> None:
-        self._profile, self._answer, self._groups = profile, answer, Groups(batch_size)
+    def __init__(self, profile: ComputeProfile, settings: Mapping[str, str | int], answer: Answer) -> None:
+        self._profile, self._answer, self._groups = profile, answer, Groups(settings)
         self._ahead: dict[Job, tuple[list[Completion], Work]] = {}  # finished with their group, before their request
         self.ahead_tokens = 0
 

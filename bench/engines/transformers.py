@@ -125,7 +125,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         ragged = self._batch_kind == "ragged"
         self._added = added_products(self._model, self.layout, self._linears) if ragged else None
         self.most_terms = 0 if self._added is None else TERMS
-        self._shared = SharedBatches(self.profile, self._batch_size, self._answer)
+        self._shared = SharedBatches(self.profile, self.settings, self._answer)
 
     @property
     def point(self) -> Place:

@@ -2,45 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from bench.engines.interface import Completion, Finish, Job
 from bench.records.entries import Shape
 from tasks.interface import DEFAULT_PROMPT
 from tasks.thoughts import answer_start
-
-CHUNKS_ON_CPU = {8: 4.0, 4: 1.0, 2: 0.25}
-"""Smallest evaluation, in batches, for each number of chunks. Engines of one core answer two chunks of 8 or 16 prompts
-in 60 to 70 % of the time in which one of them answers all (SmolLM2, two cores)."""
-CHUNKS = {8: 4.0, 4: 2.0, 2: 1.0}
-"""The same for GPUs and for vLLM, which are faster with large batches."""
-LARGEST_CHUNK = 4
-"""Maximum size of a chunk, in batches."""
-
-
-def cut(count: int, settings: Mapping[str, str | int]) -> list[range]:
-    """Cut the examples of one point into chunks that several engines can compute in parallel.
-
-    The cut depends on the number of examples and on the engine's settings, not on the number of engines. The number of
-    chunks is usually a power of two, which 2, 4 or 8 engines share evenly. Example: with batches of 64 on a CPU, 82
-    examples make four chunks, of 20 or 21.
-
-    Args:
-        count: Number of examples.
-        settings: The engine's `settings`.
-
-    Returns:
-        Ranges of consecutive examples.
-    """
-    batch = int(settings["batch_size"])
-    on_cpu = settings.get("backend") == "transformers" and settings.get("device") == "cpu"
-    usual = next((n for n, batches in (CHUNKS_ON_CPU if on_cpu else CHUNKS).items() if count >= batches * batch), 1)
-    number = max(usual, -(-count // (LARGEST_CHUNK * batch)))
-    bounds = [count * i // number for i in range(number + 1)]
-    return [range(*ends) for ends in pairwise(bounds)]
 
 
 @dataclass(frozen=True)

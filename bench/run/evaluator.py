@@ -20,6 +20,7 @@ import numpy as np
 
 from bench.compute.ledger import Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent, Meter
+from bench.engines.groups import cut
 from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
 from bench.errors import Refused
 from bench.records.entries import (
@@ -36,7 +37,7 @@ from bench.records.entries import (
     shape,
 )
 from bench.records.journal import Journal
-from bench.run.chunks import Answer, Chunk, answer_from, cut, journalled_answers
+from bench.run.chunks import Answer, Chunk, answer_from, journalled_answers
 from bench.run.prompting import PLAIN, Prompting
 from bench.run.returned import rewards_of, scores_of
 from bench.run.reward import TRUE, Reward

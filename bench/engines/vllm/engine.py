@@ -141,7 +141,6 @@ class VllmEngine(LocalEngine[int]):
         kind = torch.device(device).type
         self._batch_size = batch_size or BATCH.get(kind, BATCH["cuda"])
         self.positions = max_model_len
-        self._shared = SharedBatches(self.profile, self._batch_size, self._answer)
         self._step_tokens = max(STEP_TOKENS, max_model_len + self._batch_size)
         chosen = _dtype(config, dtype)
         self.settings = {
@@ -154,6 +153,7 @@ class VllmEngine(LocalEngine[int]):
             "step_tokens": self._step_tokens,
             "decoding": DECODING,
         }
+        self._shared = SharedBatches(self.profile, self.settings, self._answer)
         for other in list(_RUNNING):
             other.close()
         gc.collect()  # a reference cycle in vLLM may still hold the weights of a closed engine

@@ -2,10 +2,11 @@
 
 import pickle
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.engines.groups import BATCHES, TERMS, Groups
+from bench.engines.groups import TERMS, Groups, cut
 from bench.engines.interface import Job, Sampling
 from bench.weights.points import Point
 
@@ -18,20 +19,31 @@ def job(seed, *, prompts=13, added=True, centre=0):
     return Job(point, ((1, 2),) * prompts, SAMPLING, (), more if added else None)
 
 
-@given(count=st.integers(1, 60), prompts=st.integers(1, 300), batch=st.integers(1, 256))
-def test_groups_divide_the_announced_jobs_evenly_in_their_order(count, prompts, batch):
-    groups, jobs = Groups(batch), [job(seed, prompts=prompts) for seed in range(count)]
+@given(st.integers(1, 60), st.integers(1, 300), st.integers(1, 256), st.sampled_from(["cpu", "cuda"]))
+def test_groups_divide_the_announced_jobs_evenly_in_their_order(count, prompts, batch, device):
+    settings = {"batch_size": batch, "backend": "transformers", "device": device}
+    groups, jobs = Groups(settings), [job(seed, prompts=prompts) for seed in range(count)]
     groups.announce(jobs)
     found = list(dict.fromkeys(groups.of(each) for each in jobs))
     assert [each for group in found for each in group] == jobs
     sizes = [len(group) for group in found]
     assert max(sizes) - min(sizes) <= 1
-    assert len(found) == max(-(-count * prompts // (BATCHES * batch)), -(-count // TERMS)) or len(found) == count
+    assert len(found) == min(count, max(len(cut(count * prompts, settings)), -(-count // TERMS)))
     assert max(sizes) <= TERMS
 
 
+@pytest.mark.parametrize(
+    ("count", "prompts", "sizes"),
+    [(32, 13, [4] * 8), (8, 13, [2] * 4), (16, 1, [8, 8]), (2, 200, [1, 1]), (4, 3, [4]), (1, 500, [1])],
+)
+def test_a_small_population_keeps_several_engines_of_a_cpu_busy(count, prompts, sizes):
+    groups = Groups({"batch_size": 64, "backend": "transformers", "device": "cpu"})
+    groups.announce(jobs := [job(seed, prompts=prompts) for seed in range(count)])
+    assert [len(group) for group in dict.fromkeys(map(groups.of, jobs))] == sizes
+
+
 def test_a_job_keeps_its_group_while_it_stays_announced_and_new_ones_form_others():
-    groups, jobs = Groups(32), [job(seed) for seed in range(48)]
+    groups, jobs = Groups({"batch_size": 32}), [job(seed) for seed in range(48)]
     groups.announce(jobs[:32])
     before = [groups.of(each) for each in jobs[16:32]]
     groups.announce(jobs[16:])
@@ -42,7 +54,7 @@ def test_a_job_keeps_its_group_while_it_stays_announced_and_new_ones_form_others
 
 
 def test_jobs_around_other_centres_and_jobs_that_move_are_in_other_groups():
-    groups, other = Groups(64), job(1, centre=1)
+    groups, other = Groups({"batch_size": 64}), job(1, centre=1)
     moved = job(3, added=False)
     groups.announce([job(1), job(2), other, moved])
     assert groups.of(job(1)) == groups.of(job(2)) == (job(1), job(2))

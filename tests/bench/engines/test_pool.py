@@ -11,6 +11,7 @@ from end_rules import AtDigit
 import bench.engines.processes as processes
 from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
+from bench.engines.groups import cut
 from bench.engines.interface import Job, Sampling
 from bench.engines.placement import Engines
 from bench.engines.pool import DEPTH, EngineInfo, EnginePool, JobResult, run_job
@@ -19,7 +20,6 @@ from bench.errors import BenchError
 from bench.models.source import resolve
 from bench.records.journal import Journal
 from bench.records.schema import RunConfig
-from bench.run.chunks import cut
 from bench.run.context import AdaptationContext
 from bench.run.evaluator import Evaluator
 from bench.run.prepare import prepare

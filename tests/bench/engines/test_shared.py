@@ -21,7 +21,7 @@ class Batches:
     profile = PROFILE
 
     def __init__(self) -> None:
-        self.shared = SharedBatches(PROFILE, 64, self._answer)
+        self.shared = SharedBatches(PROFILE, {"batch_size": 64}, self._answer)
         self.shared.announce(JOBS)
         self.answered: list[int] = []
 
