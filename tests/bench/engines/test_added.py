@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from end_rules import AtDigit
 from text_agreement import Words, save
 from tiny_families import make
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.cli import cli
 from bench.compute.ledger import Work, model_flops
@@ -55,6 +56,20 @@ def test_64_answers_of_a_mixed_batch_are_those_of_one_candidate_after_another_an
     assert texts(mixed) == texts(moved(engine, jobs))
     assert len(texts(mixed)) == 64
     assert len({tuple(answers) for answers, _ in mixed}) > 4  # the candidates differ
+
+
+def test_64_answers_of_a_mixed_batch_are_those_of_transformers_with_the_merged_checkpoints(engine, prompts, tmp_path):
+    jobs = asked(prompts, candidates(8, "lowrank", SIGMA), GREEDY)
+    found = []
+    for number, job in enumerate(jobs):
+        engine.move_to(job.added)
+        engine.save(folder := tmp_path / str(number))
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        for prompt in prompts:
+            ids = model.generate(torch.tensor([prompt]), max_new_tokens=4, do_sample=False)[0, len(prompt) :]
+            found.append(tokenizer.decode(ids, skip_special_tokens=True))
+    assert found == texts(together(engine, jobs))
 
 
 def test_candidates_around_a_centre_need_the_move_to_the_centre_alone(engine, prompts):
