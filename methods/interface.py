@@ -579,7 +579,8 @@ class Context(Protocol):
 
         Args:
             point: Weights to evaluate; `Point()` is the base.
-            split: Split that the examples belong to.
+            split: Split that the examples belong to. In half precision, candidates of low-rank noise may be scored
+                unrounded on the support split. On the select split all scores are of rounded weights, as deployed.
             account: Ledger account that the work is booked to: `sample` to score candidates, `select` to choose among
                 proposals, `tune` to choose settings or prompts.
             examples: Indices into the split's fixed order, a range with step 1. Default: the whole split.
@@ -640,7 +641,7 @@ class Context(Protocol):
         Points that share noise are built in one pass, several engines compute ahead, and an engine may answer
         candidates of low-rank noise in one batch. In float32 this affects speed only. In half precision, texts of such
         candidates depend on the batch, and so on the announcement. An announced evaluation that is never requested is
-        not billed, but may cost time: announce no more than the budget covers. Engines compute ahead only within the
+        not billed, but may cost time: announce what the budget is expected to cover. Engines compute ahead only within the
         allowance of the current evaluation, except for the rest of a shared batch, so give all announced evaluations a
         common allowance.
 

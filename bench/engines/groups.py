@@ -1,4 +1,4 @@
-"""What one engine computes at a time: chunks of a point's examples, and groups of announced jobs in one batch. Pure.
+"""Chunks of a point's examples, and groups of announced jobs in one batch, that one engine computes in one call. Pure.
 
 Neither depends on the number of engines or on what was computed before, so that a resumed run and several engines make
 the same batches.
@@ -37,9 +37,14 @@ def cut(count: int, settings: Mapping[str, str | int]) -> list[range]:
         Ranges of consecutive rows.
     """
     batch = int(settings["batch_size"])
-    on_cpu = settings.get("backend") == "transformers" and settings.get("device") == "cpu"
-    usual = next((n for n, batches in (CHUNKS_ON_CPU if on_cpu else CHUNKS).items() if count >= batches * batch), 1)
+    sizes = CHUNKS_ON_CPU if _by_core(settings) else CHUNKS
+    usual = next((n for n, batches in sizes.items() if count >= batches * batch), 1)
     return _evenly(count, max(usual, -(-count // (LARGEST_CHUNK * batch))))
+
+
+def _by_core(settings: Mapping[str, str | int]) -> bool:
+    """Return whether an engine is one core or a few, which a part of a batch keeps busy."""
+    return settings.get("backend") == "transformers" and settings.get("device") == "cpu"
 
 
 def _evenly(count: int, number: int) -> list[range]:
@@ -73,8 +78,14 @@ class Groups:
         return self._of.get(job, (job,))
 
     def _divided(self, jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
-        """Divide jobs into groups of one size, as many as their rows make chunks, with at most `TERMS` terms each."""
-        chunks = len(cut(sum(len(job.prompts) for job in jobs), self._settings))
+        """Divide jobs into groups of one size, with at most `TERMS` terms each.
+
+        They are as many as the rows of the jobs make chunks. Only on a CPU are they smaller than a batch.
+        """
+        rows = sum(len(job.prompts) for job in jobs)
+        wanted = len(cut(rows, self._settings))
+        if not _by_core(self._settings):
+            wanted = min(wanted, max(1, rows // int(self._settings["batch_size"])))
         most = TERMS // max(job.added.rank for job in jobs if job.added is not None)
-        number = min(len(jobs), max(chunks, -(-len(jobs) // most)))
+        number = min(len(jobs), max(wanted, -(-len(jobs) // most)))
         return [tuple(jobs[i] for i in part) for part in _evenly(len(jobs), number)]

@@ -107,8 +107,8 @@ class AdaptationContext:
         _check_account(account)
         selected, label = self._select(split, examples)
         _check_prompt(self._evaluator, prompt)
-        deciding = split == "select"
-        return self._evaluator.score(point, selected, label, account, allowance, prompt, deciding=deciding)
+        as_deployed = _as_deployed(split)
+        return self._evaluator.score(point, selected, label, account, allowance, prompt, as_deployed=as_deployed)
 
     def answer(
         self,
@@ -164,7 +164,7 @@ class AdaptationContext:
         selected, label = self._select(split, examples)
         evaluator = self._evaluator
         if scored:
-            chunk = partial(evaluator.score_chunk, examples=selected, label=label, deciding=split == "select")
+            chunk = partial(evaluator.score_chunk, examples=selected, label=label, as_deployed=_as_deployed(split))
             chunks = [chunk(point, prompt=prompt) for point in points for prompt in prompts]
         elif tuple(prompts) == (DEFAULT_PROMPT,):
             chunks = [evaluator.tokens_chunk(point, selected, label) for point in points]
@@ -226,6 +226,14 @@ class AdaptationContext:
     def stage(self, name: str, steps: int | None = None) -> AbstractContextManager[StageDisplay]:
         """Show one phase on the progress display."""
         return self._display.stage(name, steps)
+
+
+def _as_deployed(split: AdaptationSplit) -> bool:
+    """Return whether scores on a split are of weights as they are deployed, see `Context.evaluate`.
+
+    On the select split sums of few terms, which an engine could add, are compared with sums of many, which it moves to.
+    """
+    return split == "select"
 
 
 _QueryKey = tuple[str, tuple[str, ...], Decoding, str, Drafts]

@@ -161,20 +161,19 @@ class Evaluator:
         self.clock.work += work
         self.journal.append_prefetched(chunk.key, chunk.read(completions) | {"work": sparse(work)})
 
-    def _placed(self, point: Place, *, deciding: bool) -> tuple[Place, Point | None]:
+    def _placed(self, point: Place, *, as_deployed: bool) -> tuple[Place, Point | None]:
         """Return where the weights are while a method's candidate is scored, and what the engine adds to them.
 
         An engine that adds displacements of low-rank noise answers many candidates in one batch, without a move.
 
         Args:
             point: Candidate.
-            deciding: Whether the score decides what is deployed. In half precision weights then move, because a moved
-                weight is rounded and an added product is not, and some of the candidates may have too many terms to be
-                added.
+            as_deployed: Whether weights move in half precision, as they do where the result is deployed. A moved
+                weight is rounded and an added product is not.
         """
         if not isinstance(point, Point) or not 0 < point.rank <= self.engine.most_terms:
             return point, None
-        if deciding and self._settings["dtype"] != "float32":
+        if as_deployed and self._settings["dtype"] != "float32":
             return point, None
         return point.origin, Point(point.amplitudes, point.noise)
 
@@ -274,9 +273,9 @@ class Evaluator:
         return None if self._reward.hides_golds else self.task.gold(example)
 
     def score_chunk(
-        self, point: Place, examples: Sequence[Example], label: str, prompt: str, *, deciding: bool
+        self, point: Place, examples: Sequence[Example], label: str, prompt: str, *, as_deployed: bool
     ) -> Chunk:
-        """Return the chunk that answers and scores these examples. See `_placed` for `deciding`."""
+        """Return the chunk that answers and scores these examples. See `_placed`."""
 
         def read(completions: Sequence[Completion]) -> dict[str, Any]:
             with self.clock.span("judging"):
@@ -289,7 +288,7 @@ class Evaluator:
         key = {"scored": label, "n": len(examples), "point": point.digest, "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
         checked = shape(Scores, len(examples))
-        place, added = self._placed(point, deciding=deciding)
+        place, added = self._placed(point, as_deployed=as_deployed)
         return Chunk(key, Job(place, prompts, self.sampling, self._end_rules(examples), added), read, checked)
 
     def score(
@@ -301,7 +300,7 @@ class Evaluator:
         allowance: int | None,
         prompt: str,
         *,
-        deciding: bool,
+        as_deployed: bool,
     ) -> Evaluation:
         """Answer and score examples for a method. See `methods.interface.Context.evaluate`, and `_placed`."""
         key = {"score": label, "n": len(examples), "point": point.digest, "account": account}
@@ -311,8 +310,8 @@ class Evaluator:
             scores = {name: found[name] if found else [] for name in ("rewards", "correct")}
             return scores | {"complete": found is not None}
 
-        chunk = partial(self.score_chunk, point, examples, label, prompt, deciding=deciding)
-        place, _ = self._placed(point, deciding=deciding)
+        chunk = partial(self.score_chunk, point, examples, label, prompt, as_deployed=as_deployed)
+        place, _ = self._placed(point, as_deployed=as_deployed)
         entry, work = self._run(key, shape(Scored, len(examples)), chunk, value, place, account, allowance)
         return Evaluation(
             rewards=np.array([np.nan if r is None else r for r in entry["rewards"]], dtype=np.float64),

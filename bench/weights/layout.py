@@ -82,7 +82,7 @@ class Layout:
         """Return the rows and columns of each matrix that noise of low rank moves, by name.
 
         Raises:
-            Refused: If no matrix moves.
+            Refused: As for `scales`.
         """
         shapes = ((name, self.tensors[name].shape) for name in self.scales(noise))
         return {name: (rows, columns) for name, (rows, columns) in shapes}
@@ -91,7 +91,7 @@ class Layout:
         """Return the share of all weights in tensors that noise leaves as they are.
 
         Raises:
-            Refused: If no tensor moves.
+            Refused: As for `scales`.
         """
         moving = sum(self.tensors[name].size for name in self.scales(noise))
         return 1 - moving / sum(each.size for each in self.tensors.values())
@@ -117,7 +117,7 @@ class Layout:
         and column of a matrix, times its rank.
 
         Raises:
-            Refused: If no tensor moves.
+            Refused: As for `scales`.
         """
         shapes = [self.tensors[name].shape for name in self.scales(noise)]
         if noise.rank is None:
@@ -131,7 +131,7 @@ class Layout:
         products of linear layers, without a move.
 
         Raises:
-            Refused: If the noise moves no tensor.
+            Refused: As for `scales`.
         """
         return len(displacement.amplitudes) * self.noise_values(displacement.noise)
 

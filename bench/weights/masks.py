@@ -63,7 +63,7 @@ def kinds_of(modules: str) -> frozenset[LayerKind] | None:
 
 
 def parts_of(modules: str) -> list[str]:
-    """Return the alternatives of a mask, each of which is a mask.
+    """Return the alternatives of a mask outside groups, each of which is a mask.
 
     Example:
         >>> parts_of("attention|mlp"), parts_of("(?i)norm|layers[.](1|2)")
@@ -73,7 +73,12 @@ def parts_of(modules: str) -> list[str]:
         return modules.split("|")
     flags = _FLAGS.match(modules)
     shared = flags[0] if flags else ""
-    return [shared + part for part in _alternatives(modules[len(shared) :])]
+    body = modules[len(shared) :]
+    parts = _alternatives(body)
+    whole = (
+        "x" in shared or "|".join(parts) != body
+    )  # comments may hold a `|`, and a group may be named in another part
+    return [modules] if whole else [shared + part for part in parts]
 
 
 def _fault(pattern: str) -> str | None:

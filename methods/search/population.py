@@ -138,9 +138,9 @@ def score_population(
     planned = int(budget / planned_cost)
 
     def affordable() -> int:
-        """Return how many further candidates the rest of the budget covers at their mean cost."""
+        """Return how many further candidates the budget covers at their mean cost, before the first at the base's."""
         mean = sum(spent) / len(spent) if spent else planned_cost
-        return int((budget - sum(spent)) / max(1, mean))
+        return int(min(budget - sum(spent), context.remaining) / max(1, mean))
 
     with context.stage(name, planned if limit is None else min(planned, limit)) as stage:
         waiting = ((displacement, place(displacement)) for displacement in map(draw, _indices(limit)))

@@ -128,7 +128,7 @@ def moves(rows: Sequence[tuple[str, Row]]) -> list[str]:
 
 
 def noise_shares(report: Mapping[str, Any]) -> list[str]:
-    """Return a sentence on where a run's noise goes, and how many weights it leaves out; none of plain noise.
+    """Return a sentence on where a run's noise goes, and how many weights it leaves out. Empty for plain noise.
 
     Example: `noise lowrank: 66.2 % of the noise's energy in mlp, 33.8 % in attention; 0.7 % of the weights are left
     out`.

@@ -47,6 +47,12 @@ def together(engine: Engine, jobs: Sequence[Job]) -> Answered:
     return answer(engine, jobs)
 
 
+def group_sizes(engine: Engine, jobs: Sequence[Job]) -> list[int]:
+    """Announce jobs, and return how many share each batch."""
+    engine.prepare(jobs, lambda *_: None)
+    return [len(group) for group in dict.fromkeys(map(engine._shared._groups.of, jobs))]  # type: ignore[attr-defined]
+
+
 def alone(engine: Engine, jobs: Sequence[Job]) -> Answered:
     """Request jobs that are not announced."""
     engine.prepare([], lambda *_: None)

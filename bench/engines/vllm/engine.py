@@ -208,7 +208,7 @@ class VllmEngine(LocalEngine[int]):
             self._leave_adapters(_reason(error))
             return
         if not off < allowed:
-            self._leave_adapters("log-probabilities with one are not those of moved weights")
+            self._leave_adapters("log-probabilities with an adapter are not those of moved weights")
 
     def _open(self, kind: str, **adapters: Any) -> Any:
         from vllm import LLM

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from candidates import alone, answer, asked, candidates, moved, texts, together
+from candidates import alone, answer, asked, candidates, group_sizes, moved, texts, together
 from click.testing import CliRunner
 from end_rules import AtDigit
 from text_agreement import Words, save
@@ -32,7 +32,7 @@ SIGMA = 2e-2
 
 @pytest.fixture(scope="module")
 def engine():
-    return TransformersEngine(resolve("tiny-adder").prepare().path, dtype="float32")
+    return TransformersEngine(resolve("tiny-adder").prepare().path, dtype="float32", batch_size=512)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,7 @@ def test_64_answers_of_a_mixed_batch_are_those_of_one_candidate_after_another_an
 ):
     sampling = Sampling(max_new_tokens=4, temperature=temperature, seed=5)
     jobs = asked(prompts, candidates(8, kind, SIGMA), sampling, rules=(AtDigit("3"), *[None] * 7))
+    assert max(group_sizes(engine, jobs)) == min(8, TERMS // Noise(kind).rank)
     mixed, single = together(engine, jobs), alone(engine, jobs)
     assert texts(mixed) == texts(single)
     # A small batch proposes tokens, and what is thrown away of them is no work of the model.
@@ -69,6 +70,7 @@ def test_64_answers_of_a_mixed_batch_are_those_of_transformers_with_the_merged_c
         for prompt in prompts:
             ids = model.generate(torch.tensor([prompt]), max_new_tokens=4, do_sample=False)[0, len(prompt) :]
             found.append(tokenizer.decode(ids, skip_special_tokens=True))
+    assert group_sizes(engine, jobs) == [8]
     assert found == texts(together(engine, jobs))
 
 
@@ -147,7 +149,8 @@ def test_packed_layers_and_fused_mlps_answer_as_with_moved_weights(kind, tmp_pat
     packed = TransformersEngine(str(tmp_path), dtype="float32", batch_size=8)
     assert packed.settings["kernels"] == "onednn-packed"
     ids = torch.randint(3, 40, (8, 6), generator=torch.Generator().manual_seed(0)).tolist()
-    jobs = asked(tuple(map(tuple, ids)), candidates(4, kind, sigma=0.3), Sampling(max_new_tokens=8))
+    jobs = asked(tuple(map(tuple, ids)), candidates(16, kind, sigma=0.3), Sampling(max_new_tokens=8))
+    assert max(group_sizes(packed, jobs)) == 2  # 16 rows: as answers end, others enter
     base = texts(alone(packed, [Job(Point(), jobs[0].prompts, GREEDY)]))
     mixed = together(packed, jobs)
     assert texts(mixed) == texts(alone(packed, jobs)) == texts(moved(packed, jobs))
@@ -162,7 +165,8 @@ def test_other_families_answer_as_with_moved_weights(family, tmp_path):
     assert other.most_terms == TERMS
     ids = torch.randint(3, 40, (8, 6), generator=torch.Generator().manual_seed(0)).tolist()
     rules = tuple(Words(count) for count in (1, 2, 3, 4, 5, 6, 7, 8))
-    jobs = asked(tuple(map(tuple, ids)), candidates(4, "lowrank", 0.3), Sampling(max_new_tokens=8), rules=rules)
+    jobs = asked(tuple(map(tuple, ids)), candidates(16, "lowrank", 0.3), Sampling(max_new_tokens=8), rules=rules)
+    assert max(group_sizes(other, jobs)) == 2  # 16 rows: as answers end, others enter
     mixed = together(other, jobs)
     assert texts(mixed) == texts(alone(other, jobs)) == texts(moved(other, jobs))
     assert len({tuple(answers) for answers, _ in mixed}) > 2

@@ -28,8 +28,10 @@ def test_groups_divide_the_announced_jobs_evenly_in_their_order(count, prompts, 
     assert [each for group in found for each in group] == jobs
     sizes = [len(group) for group in found]
     assert max(sizes) - min(sizes) <= 1
-    assert len(found) == min(count, max(len(cut(count * prompts, settings)), -(-count // TERMS)))
+    assert len(found) <= min(count, max(len(cut(count * prompts, settings)), -(-count // TERMS)))
     assert max(sizes) <= TERMS
+    if device == "cuda":  # groups fill a batch
+        assert len(found) == 1 or sum(sizes[:2]) * prompts >= batch or len(found) == -(-count // TERMS)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,16 @@ def test_groups_divide_the_announced_jobs_evenly_in_their_order(count, prompts, 
 def test_a_small_population_keeps_several_engines_of_a_cpu_busy(count, prompts, sizes):
     groups = Groups({"batch_size": 64, "backend": "transformers", "device": "cpu"})
     groups.announce(jobs := [job(seed, prompts=prompts) for seed in range(count)])
+    assert [len(group) for group in dict.fromkeys(map(groups.of, jobs))] == sizes
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "sizes"),
+    [(32, 64, [5, 5, 6, 5, 5, 6]), (16, 208, [16]), (32, 208, [16, 16]), (8, 64, [8]), (32, 256, [16, 16])],
+)
+def test_a_group_on_a_gpu_fills_a_batch(count, batch, sizes):
+    groups = Groups({"batch_size": batch, "backend": "transformers", "device": "cuda"})
+    groups.announce(jobs := [job(seed) for seed in range(count)])
     assert [len(group) for group in dict.fromkeys(map(groups.of, jobs))] == sizes
 
 

@@ -71,7 +71,7 @@ def test_moves_are_booked_with_the_noise_that_they_add_and_their_time(evaluator,
         found = []
         for point in evaluations:
             before = evaluator.meter.ledger["sample"]
-            evaluator.score(point, examples, "support 0", "sample", None, "default")
+            evaluator.score(point, examples, "support 0", "sample", None, "default", as_deployed=False)
             work = evaluator.meter.ledger["sample"] - before
             found.append((work.weight_moves, work.noise_values / evaluator.engine.layout.noise_values(PLAIN)))
         return found
@@ -94,5 +94,7 @@ def test_moves_are_booked_with_the_noise_that_they_add_and_their_time(evaluator,
 def test_the_seconds_of_a_part_belong_to_its_account(evaluator):
     evaluator.meter.limit = 10**12
     with evaluator.meter.part(10**12, "tune"):
-        evaluator.score(Point(), evaluator.task.load().support[:2], "support 0", "sample", None, "default")
+        evaluator.score(
+            Point(), evaluator.task.load().support[:2], "support 0", "sample", None, "default", as_deployed=False
+        )
     assert evaluator.clock.accounts.keys() == {"tune"}

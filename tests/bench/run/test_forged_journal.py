@@ -77,7 +77,7 @@ def evaluated(journal):
     task = Addition()
     evaluator = Evaluator(engine(), task, engine().style, Meter(engine().profile), journal)
     examples, point = task.load().support[:3], Point({1: 1e-3})
-    found = evaluator.score(point, examples, "support 0", "sample", None, "default")
+    found = evaluator.score(point, examples, "support 0", "sample", None, "default", as_deployed=False)
     answers = evaluator.generate(point, examples, "inference", "test 0")
     texts = [answer.text for answer in answers or ()] or ["1", "2", "3"]
     given = evaluator.answers(point, examples, "support 0", "sample", None)

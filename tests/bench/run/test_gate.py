@@ -124,7 +124,15 @@ class Bypasses(LatecomerAtTest):
 
     def late(self, context):
         evaluator = context._evaluator
-        evaluator.score(Point({9: 1e-3}), context._examples["support"][:5], "support 0", "sample", None, "default")
+        evaluator.score(
+            Point({9: 1e-3}),
+            context._examples["support"][:5],
+            "support 0",
+            "sample",
+            None,
+            "default",
+            as_deployed=False,
+        )
 
 
 class BypassesAtGate(Bypasses):

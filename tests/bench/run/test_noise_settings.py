@@ -140,10 +140,13 @@ def test_analyses_take_the_whole_noise(tmp_path):
         'iid scale="modular"',
         "lowrank",
     ]
+    assert [each["parameters"] for each in densities] == [221_184, 333_312, 331_776]
+    # A seed means another perturbation under another mask.
+    assert [each["specialisation"] for each in densities] == [[], [], []]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_scores_that_decide_what_is_deployed_are_of_moved_weights_in_half_precision(dtype, tmp_path):
+def test_scores_on_the_select_split_are_of_moved_weights_in_half_precision(dtype, tmp_path):
     settings = ("corp.sigmas=0.01", "corp.quantiles=[0.7, 0.97]", "noise=lowrank")  # sums of many terms, and of few
     _, result = run(tmp_path, "corp", "1500", *settings, dtype=dtype)
     sampled, selected = (result.ledger[account].work for account in ("sample", "select"))

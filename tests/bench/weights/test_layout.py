@@ -74,6 +74,8 @@ def reference(seed, name, noise):
         ("attention|mlp", "iid", "attn up.w up.b turned"),
         ("mlp|recurrence", "lowrank", "up.w turned"),  # this model has no recurrence
         ("q_proj|attn|^turned", "lowrank", "attn turned"),  # nor a tensor of the first name
+        (r"(at)|(t)\2n|(no)\3", "lowrank", "attn"),  # a part names a group of another one
+        ("(?x)attn # not norm|norm", "lowrank", "attn"),
         (r"^(up|mlp|norm)", "iid", "up.w up.b norm"),  # within a group, a name is a pattern
         (r"^[h|mlp|]", "iid", "head"),
     ],

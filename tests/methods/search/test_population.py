@@ -142,7 +142,7 @@ def test_no_more_candidates_are_announced_than_the_budget_buys(evaluations: int,
             assert scored + rest[0] <= max(1, evaluations // size)
         else:
             scored += 1
-    assert scored >= len(found)
+    assert len(found) == scored >= evaluations // size
 
 
 def test_the_first_evaluation_always_starts_unless_the_budget_is_empty() -> None:
