@@ -641,9 +641,9 @@ class Context(Protocol):
         Points that share noise are built in one pass, several engines compute ahead, and an engine may answer
         candidates of low-rank noise in one batch. In float32 this affects speed only. In half precision, texts of such
         candidates depend on the batch, and so on the announcement. An announced evaluation that is never requested is
-        not billed, but may cost time: announce what the budget is expected to cover. Engines compute ahead only within the
-        allowance of the current evaluation, except for the rest of a shared batch, so give all announced evaluations a
-        common allowance.
+        not billed, but may cost time: announce what the budget is expected to cover. Engines compute ahead only within
+        the allowance of the current evaluation, except for the rest of a shared batch, so give all announced
+        evaluations a common allowance.
 
         Args:
             points: Weights to evaluate.

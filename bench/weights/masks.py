@@ -75,10 +75,9 @@ def parts_of(modules: str) -> list[str]:
     shared = flags[0] if flags else ""
     body = modules[len(shared) :]
     parts = _alternatives(body)
-    whole = (
-        "x" in shared or "|".join(parts) != body
-    )  # comments may hold a `|`, and a group may be named in another part
-    return [modules] if whole else [shared + part for part in parts]
+    if "x" in shared or "|".join(parts) != body:  # a comment may hold a `|`, and a part may name a group of another one
+        return [modules]
+    return [shared + part for part in parts]
 
 
 def _fault(pattern: str) -> str | None:

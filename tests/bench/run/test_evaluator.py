@@ -94,7 +94,6 @@ def test_moves_are_booked_with_the_noise_that_they_add_and_their_time(evaluator,
 def test_the_seconds_of_a_part_belong_to_its_account(evaluator):
     evaluator.meter.limit = 10**12
     with evaluator.meter.part(10**12, "tune"):
-        evaluator.score(
-            Point(), evaluator.task.load().support[:2], "support 0", "sample", None, "default", as_deployed=False
-        )
+        examples = evaluator.task.load().support[:2]
+        evaluator.score(Point(), examples, "support 0", "sample", None, "default", as_deployed=False)
     assert evaluator.clock.accounts.keys() == {"tune"}

@@ -124,15 +124,8 @@ class Bypasses(LatecomerAtTest):
 
     def late(self, context):
         evaluator = context._evaluator
-        evaluator.score(
-            Point({9: 1e-3}),
-            context._examples["support"][:5],
-            "support 0",
-            "sample",
-            None,
-            "default",
-            as_deployed=False,
-        )
+        examples = context._examples["support"][:5]
+        evaluator.score(Point({9: 1e-3}), examples, "support 0", "sample", None, "default", as_deployed=False)
 
 
 class BypassesAtGate(Bypasses):

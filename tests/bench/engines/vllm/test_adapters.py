@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from candidates import alone, asked, candidates, moved, texts, together
+from candidates import alone, asked, candidates, group_sizes, moved, texts, together
 from end_rules import AtDigit
 
 from bench.compute.ledger import model_flops
