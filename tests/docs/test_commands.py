@@ -56,6 +56,10 @@ NOT_RUN = {
     "'corp.gate=both|stage2|off' --vary 'corp.low_rank_energy=matched|as_released'": EARLIER,
     "bench leaderboard runs/ablation-stage2 --format markdown": EARLIER,
     "bench run -m landscape -t successor -b 4096 -L 50 --dtype bfloat16 -o race": MODEL,
+    "bench run -m es -t successor -M smollm2-135m -b 256 -s 0 -s 1 -s 2 -s 3 -s 4 -L 100 --dtype float32 --gate off "
+    "--vary 'es.noise=iid|lowrank' -o runs/lowrank": MODEL,
+    "bench run -m landscape -t addition -M tiny-adder -b 32768 --dtype float32 --gate off --set "
+    "landscape.sigmas=0.004,0.008 --vary 'landscape.noise=iid|lowrank' -o runs/land": LONG,
     "bench run -m base -m corp -t gsm8k -M Qwen/Qwen2.5-0.5B --shots 8 --shots-seed 1 --template brief -b small": HUB,
     "bench run -m base -m corp -t gsm8k -M Qwen/Qwen3-0.6B --think on --max-think-tokens 512 "
     "--max-new-tokens 1024": HUB,
