@@ -127,6 +127,7 @@ def test_analyses_take_the_whole_noise(tmp_path):
     whole, result = run(tmp_path / "all", "landscape", "700", *settings)
     shares = result.report["noise"].pop("energy")
     assert result.report["noise"] == {"kind": "iid", "scale": "modular", "untouched": 0.0}
+    assert noise_shares(result.report) == []  # as of a record without shares, by noise that moves all weights
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["norm"] == pytest.approx(0.42, abs=0.01)
     printed = called("analyze", "density", folder, whole)
