@@ -144,8 +144,9 @@ def noise_shares(report: Mapping[str, Any]) -> list[str]:
 
 def _energies(shares: Mapping[str, Any], whose: str) -> str:
     known = {kind: share for kind, share in shares.items() if isinstance(share, float) and share}
-    parts = [f"{100 * share:.1f} % in {kind}" for kind, share in sorted(known.items(), key=lambda item: -item[1])]
-    return ", ".join(parts).replace(" % in", f" % of {whose}'s energy in", 1)
+    ranked = sorted(known.items(), key=lambda item: -item[1])
+    of_all = f" of {whose}'s energy"
+    return ", ".join(f"{100 * share:.1f} %{'' if rank else of_all} in {kind}" for rank, (kind, share) in enumerate(ranked))
 
 
 def lost_moves(result: Result) -> list[str]:
