@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from bench.errors import UsageError
@@ -31,6 +32,13 @@ def pretraining_pairs() -> list[tuple[int, int]]:
     return _ordered_pairs()[HELD_OUT:]
 
 
+@cache
+def _splits() -> Splits:
+    """Return the splits, which the runs of a process share."""
+    examples = [Example(f"{a}+{b}", {"a": a, "b": b}) for a, b in _ordered_pairs()[:HELD_OUT]]
+    return cut(examples, salt=SALT, support=400, select=400, gate=1000, test=2000)
+
+
 class Addition(Task):
     """Correct if the answer is the sum. The reward is 1 for a correct answer, else 0."""
 
@@ -47,8 +55,7 @@ class Addition(Task):
         """Return 400 support, 400 select, 1000 gate and 2000 test pairs."""
         if data is not None:
             raise UsageError(f"--data {data}: the task {self.name} is generated and takes no file; leave out --data")
-        examples = [Example(f"{a}+{b}", {"a": a, "b": b}) for a, b in _ordered_pairs()[:HELD_OUT]]
-        return cut(examples, salt=SALT, support=400, select=400, gate=1000, test=2000)
+        return _splits()
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Return the sum as one user turn. The chat template of `tiny-adder` adds only the beginning-of-text token."""

@@ -1,5 +1,6 @@
-"""Settings of the whole suite: threads and order under pytest-xdist, the cost of coverage, Hypothesis."""
+"""Settings of the whole suite: threads and order under pytest-xdist, the cost of coverage, Hypothesis, garbage."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -68,6 +69,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if item in slow_set or not any(item.path.is_relative_to(path) for path in MEASURED):
                 item.add_marker("no_cover")
     items[:] = slow + [item for item in items if item not in slow_set]
+
+
+def pytest_runtest_setup() -> None:
+    """Exempt what was imported and collected from collections of garbage.
+
+    Each training starts with one, which would search 800,000 objects of this suite.
+    """
+    if not gc.get_freeze_count():  # at first, and after a training with PPO, which ends the exemption
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class GateDesign:
         if not 0 < self.level < 1:
             raise ValueError(f"level is {self.level}: a number between 0 and 1 is needed")
 
-    @property
+    @cached_property
     def looks(self) -> tuple[int, ...]:
         """Number of items seen at each look, such as (68, 136, 204, 272); fewer than 4 items have one look each."""
         return tuple(sorted({math.ceil(self.items * look / LOOKS) for look in range(1, LOOKS + 1)}))
@@ -259,18 +260,47 @@ def _characteristics(design: GateDesign, fixes: float, regressions: float) -> tu
     rate = min(fixes + regressions, 1.0)
     share = min(fixes / rate, 1.0) if rate else 0.0
     steps = np.diff((0, *design.looks)).tolist()
+    reached: dict[tuple[int, ...], _Reached] = {(): _Reached(np.ones(1), 0.0)}
     kept = items = 0.0
     for path, weight in _paths(design.looks, rate):
-        undecided, before = np.ones(1), 0  # P(undecided so far, and 0, 1, ... fixes)
-        for look, (step, pairs) in enumerate(zip(steps, path, strict=True), 1):
-            items += weight * step * undecided.sum()
-            undecided, before = np.convolve(undecided, _binomial(pairs - before, share)), pairs
-            needed = _bound(design, path[:look]).needed
-            if needed is not None:
-                kept += weight * undecided[needed:].sum()
-                undecided[needed:] = 0.0
-            undecided[: _fewest(design.looks[look - 1] / design.items, pairs)] = 0.0
+        for look, step in enumerate(steps, 1):
+            seen, before = path[:look], reached[path[: look - 1]]
+            if seen not in reached:  # most paths begin as others do
+                reached[seen] = _next(design, seen, before.undecided, share)
+            items += weight * step * before.undecided.sum()
+            kept += weight * reached[seen].kept
     return float(kept), float(items)
+
+
+class _Reached(NamedTuple):
+    """What a sequence of discordant pairs leads to.
+
+    Attributes:
+        undecided: Probability that the gate goes on and has seen 0, 1, ... fixes. Shape (discordant pairs + 1,).
+        kept: Probability that the change is kept at the last look.
+    """
+
+    undecided: NDArray[np.float64]
+    kept: float
+
+
+def _next(design: GateDesign, path: tuple[int, ...], undecided: NDArray[np.float64], share: float) -> _Reached:
+    """Return what a sequence of discordant pairs leads to, from the probabilities before its last look.
+
+    Args:
+        design: Design of the gate.
+        path: Cumulative numbers of discordant pairs at the looks so far.
+        undecided: Probabilities of 0, 1, ... fixes before the last of these looks.
+        share: Probability that a discordant pair is a fix.
+    """
+    *earlier, pairs = path
+    after = np.convolve(undecided, _binomial(pairs - (earlier[-1] if earlier else 0), share))
+    needed, kept = _bound(design, path).needed, 0.0
+    if needed is not None:
+        kept = float(after[needed:].sum())
+        after[needed:] = 0.0
+    after[: _fewest(design.looks[len(earlier)] / design.items, pairs)] = 0.0
+    return _Reached(after, kept)
 
 
 def _paths(looks: tuple[int, ...], rate: float) -> list[tuple[tuple[int, ...], float]]:

@@ -146,7 +146,9 @@ def _energies(shares: Mapping[str, Any], whose: str) -> str:
     known = {kind: share for kind, share in shares.items() if isinstance(share, float) and share}
     ranked = sorted(known.items(), key=lambda item: -item[1])
     of_all = f" of {whose}'s energy"
-    return ", ".join(f"{100 * share:.1f} %{'' if rank else of_all} in {kind}" for rank, (kind, share) in enumerate(ranked))
+    return ", ".join(
+        f"{100 * share:.1f} %{'' if rank else of_all} in {kind}" for rank, (kind, share) in enumerate(ranked)
+    )
 
 
 def lost_moves(result: Result) -> list[str]:
