@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_setup() -> None:
     """Exempt what was imported and collected from collections of garbage.
 
-    Each training starts with one, which would search 800,000 objects of this suite.
+    Each training starts with one, which would search the 900,000 objects of this suite.
     """
     if not gc.get_freeze_count():  # at first, and after a training with PPO, which ends the exemption
         gc.collect()

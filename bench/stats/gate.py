@@ -260,28 +260,31 @@ def _characteristics(design: GateDesign, fixes: float, regressions: float) -> tu
     rate = min(fixes + regressions, 1.0)
     share = min(fixes / rate, 1.0) if rate else 0.0
     steps = np.diff((0, *design.looks)).tolist()
-    reached: dict[tuple[int, ...], _Reached] = {(): _Reached(np.ones(1), 0.0)}
+    reached: dict[tuple[int, ...], _Reached] = {}
     kept = items = 0.0
     for path, weight in _paths(design.looks, rate):
         for look, step in enumerate(steps, 1):
-            seen, before = path[:look], reached[path[: look - 1]]
+            seen = path[:look]
             if seen not in reached:  # most paths begin as others do
-                reached[seen] = _next(design, seen, before.undecided, share)
-            items += weight * step * before.undecided.sum()
+                before = reached[seen[:-1]].undecided if look > 1 else np.ones(1)
+                reached[seen] = _next(design, seen, before, share)
+            items += weight * step * reached[seen].begun
             kept += weight * reached[seen].kept
-    return float(kept), float(items)
+    return kept, items
 
 
 class _Reached(NamedTuple):
     """What a sequence of discordant pairs leads to.
 
     Attributes:
-        undecided: Probability that the gate goes on and has seen 0, 1, ... fixes. Shape (discordant pairs + 1,).
+        begun: Probability that the gate answers the items of the last look.
         kept: Probability that the change is kept at the last look.
+        undecided: Probability that the gate goes on and has seen 0, 1, ... fixes. Shape (discordant pairs + 1,).
     """
 
-    undecided: NDArray[np.float64]
+    begun: float
     kept: float
+    undecided: NDArray[np.float64]
 
 
 def _next(design: GateDesign, path: tuple[int, ...], undecided: NDArray[np.float64], share: float) -> _Reached:
@@ -300,7 +303,7 @@ def _next(design: GateDesign, path: tuple[int, ...], undecided: NDArray[np.float
         kept = float(after[needed:].sum())
         after[needed:] = 0.0
     after[: _fewest(design.looks[len(earlier)] / design.items, pairs)] = 0.0
-    return _Reached(after, kept)
+    return _Reached(float(undecided.sum()), kept, after)
 
 
 def _paths(looks: tuple[int, ...], rate: float) -> list[tuple[tuple[int, ...], float]]:
